@@ -1,0 +1,346 @@
+/* ssmcuda.h: state-space-model kernels behind one C ABI.
+ *
+ * Conventions, for every function and operation:
+ *   - Every call returns an ssm_status as int32_t; nothing aborts, throws or prints. ssm_last_error() gives the
+ *     sentence for the last failure on this thread: the argument, what was expected and what came.
+ *   - Tensors are DLPack views. lanes is 1, byte_offset is honoured, NULL strides mean compact. Strides are
+ *     non-negative; 0 broadcasts an input. Data contiguous in time or in channels is used in place, anything else
+ *     is packed into the workspace first.
+ *   - An argument struct starts with struct_size = sizeof(the struct). Zero is the default of every other field:
+ *     an absent tensor is NULL. A smaller size than this library knows means a zero tail; a larger one is accepted
+ *     if the part that is not known is zero.
+ *   - The comment of a field starts with: in, out or inout; required or optional; the shape; then the text.
+ *     "inplace x" says that this output may be the very tensor given as x (same pointer, same strides);
+ *     any other overlap of an output with another tensor is an error.
+ *   - Names of dimensions: B batch, C channels, D inner channels, G groups, L length (time), N state size,
+ *     S packed sequences, R rows of a state: S with cu_seqlens, otherwise B.
+ *   - Storage types are float32, float64, complex64, complex128, float16 and bfloat16; float16 and bfloat16 are
+ *     computed in float32. "state type" is float32 for those two and the storage type for the others;
+ *     states carried from call to call have that type, so that splitting a sequence loses nothing.
+ *   - Packed batches: cu_seqlens is int64 (S+1), first 0, last L, non-decreasing, on the operation's device; B = 1
+ *     and time is the concatenation. The values are checked on the CPU; a GPU cannot look at them without waiting,
+ *     so there values out of range are clamped into the sequence and the result is unspecified, never unsafe.
+ *   - Zero-sized tensors are success with nothing written, except that a last state becomes the initial state
+ *     (zero if absent) where only the length is zero.
+ *   - An operation is asynchronous on the context's stream (the CPU finishes before it returns), allocates nothing
+ *     once the workspace has grown to its size and can be captured into a graph.
+ *   - Results are bit-identical for the same build, instruction set, device model, shapes and strides.
+ */
+#ifndef SSMCUDA_SSMCUDA_H_
+#define SSMCUDA_SSMCUDA_H_
+
+#include <stdint.h>
+
+#include "dlpack.h"
+
+#if defined(SSM_STATIC)
+#define SSM_API
+#elif defined(_WIN32)
+#if defined(SSM_BUILD)
+#define SSM_API __declspec(dllexport)
+#else
+#define SSM_API __declspec(dllimport)
+#endif
+#else
+#define SSM_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised when an existing struct, function or meaning changes; adding to the tail of a struct does not raise it. */
+#define SSM_ABI_VERSION 1
+
+/** What a call answers. */
+typedef enum ssm_status {
+    SSM_SUCCESS = 0,
+    /** An argument is wrong: dtype, shape, strides, device, overlap, a NULL that must not be, an unknown enum value. */
+    SSM_ERROR_INVALID_ARGUMENT = 1,
+    /** The argument is well formed, but this operation or device does not support it. */
+    SSM_ERROR_UNSUPPORTED = 2,
+    /** The device or the host has not enough memory; the context stays usable. */
+    SSM_ERROR_OUT_OF_MEMORY = 3,
+    /** The workspace given, or kept while capturing, is smaller than the bytes the sentence names. */
+    SSM_ERROR_WORKSPACE_TOO_SMALL = 4,
+    /** The driver of the device is not installed. */
+    SSM_ERROR_DRIVER_MISSING = 5,
+    /** There is no such device. */
+    SSM_ERROR_NO_DEVICE = 6,
+    /** The backend's library file was not found, or is not one of this build. */
+    SSM_ERROR_LIBRARY_NOT_FOUND = 7,
+    /** The backend has no kernels that this device can run. */
+    SSM_ERROR_NO_KERNEL_IMAGE = 8,
+    /** The device reported a fault in work that was queued before; every later call on the context answers this. */
+    SSM_ERROR_DEVICE_FAULT = 9,
+    /** The call is not legal now, for example ending a capture that was not begun. */
+    SSM_ERROR_INVALID_STATE = 10,
+    /** A defect of this library. */
+    SSM_ERROR_INTERNAL = 11
+} ssm_status;
+
+/** Devices, by their DLPack numbers. */
+typedef enum ssm_device_type {
+    /** The best device present: CUDA, else the CPU; never the emulated one. */
+    SSM_DEVICE_DEFAULT = 0,
+    SSM_DEVICE_CPU = 1,
+    SSM_DEVICE_CUDA = 2,
+    /** The CUDA kernels compiled for the host, for tests. */
+    SSM_DEVICE_EMULATED = 12
+} ssm_device_type;
+
+/** The operator of an associative scan. */
+typedef enum ssm_combine {
+    SSM_COMBINE_ADD = 0,
+    SSM_COMBINE_MULTIPLY = 1,
+    /** Real types only. A NaN stays from where it appears to the end of the scan. */
+    SSM_COMBINE_MAXIMUM = 2,
+    /** Real types only. A NaN stays from where it appears to the end of the scan. */
+    SSM_COMBINE_MINIMUM = 3
+} ssm_combine;
+
+/** One device, one stream, one workspace. One thread at a time; contexts are independent of each other. */
+typedef struct ssm_context ssm_context;
+/** A point in a context's stream. */
+typedef struct ssm_event ssm_event;
+/** Captured work that can be launched again. */
+typedef struct ssm_graph ssm_graph;
+
+/** What a device is. */
+typedef struct ssm_device_properties {
+    /** sizeof(ssm_device_properties). */
+    uint32_t struct_size;
+    /** enum ssm_device_type. */
+    int32_t device_type;
+    int32_t device_id;
+    /** CUDA multiprocessors, or the CPU's hardware threads. */
+    int32_t multiprocessors;
+    /** Compute capability; 0 on a CPU. */
+    int32_t compute_major;
+    int32_t compute_minor;
+    /** As the CUDA runtime counts, 1000 * major + 10 * minor; 0 on a CPU. */
+    int32_t driver_version;
+    int32_t runtime_version;
+    /** Bytes. */
+    int64_t total_memory;
+    /** Bytes of shared memory that one block may ask for; 0 on a CPU. */
+    int64_t shared_memory_per_block;
+    /** Bytes of the last-level cache; 0 if unknown. */
+    int64_t last_level_cache;
+    /** UTF-8, zero-terminated. */
+    char name[256];
+    /** The instruction sets the CPU kernels were compiled for and this CPU has, the one in use first; empty elsewhere. */
+    char instruction_sets[256];
+} ssm_device_properties;
+
+/* ---- Library ---------------------------------------------------------------------------------------------------- */
+
+/** SSM_ABI_VERSION of the library that answers. */
+SSM_API uint32_t ssm_abi_version(void);
+/** The version as text, "1.2.3". Static storage. */
+SSM_API const char* ssm_version(void);
+/** The name of a status, "SSM_ERROR_UNSUPPORTED"; "unknown status" for other numbers. Static storage. */
+SSM_API const char* ssm_status_name(int32_t status);
+/** The sentence of the last failure on this thread, UTF-8, never NULL; valid until the next failing call on it. */
+SSM_API const char* ssm_last_error(void);
+/** The size of a struct ("ssm_device_properties") or the offset of a field ("ssm_device_properties.name") in bytes. */
+SSM_API int32_t ssm_layout(const char* name, int64_t* value);
+
+/** Loads a backend from a file, absolute path. The CUDA backend beside the library is found without this. */
+SSM_API int32_t ssm_backend_load(const char* path);
+/** What was tried so far to find backends and devices and how it ended, a line each. Valid until the next call on this
+ * thread. */
+SSM_API const char* ssm_backend_log(void);
+/** How many devices of a type there are; 0 with success if the backend is absent (ssm_backend_log says why). */
+SSM_API int32_t ssm_device_count(int32_t device_type, int32_t* count);
+SSM_API int32_t ssm_device_get_properties(int32_t device_type, int32_t device_id, ssm_device_properties* properties);
+
+/* ---- Contexts --------------------------------------------------------------------------------------------------- */
+
+/** Makes a context with a stream of its own. Asking for CUDA where it is absent is an error that says why. */
+SSM_API int32_t ssm_context_create(int32_t device_type, int32_t device_id, ssm_context** context);
+/** Waits for the context's work and frees what it holds. Everything made from it must be gone. NULL is success. */
+SSM_API int32_t ssm_context_destroy(ssm_context* context);
+SSM_API int32_t ssm_context_get_device(ssm_context* context, int32_t* device_type, int32_t* device_id);
+/** Uses a foreign stream (a CUstream or cudaStream_t as a pointer) from now on, ordered after what was queued before.
+ *  NULL goes back to the context's own stream; the legacy default stream is (void*)1, the per-thread one (void*)2. */
+SSM_API int32_t ssm_context_set_stream(ssm_context* context, void* stream);
+SSM_API int32_t ssm_context_get_stream(ssm_context* context, void** stream);
+/** Uses the caller's memory on the context's device as workspace, 256-byte aligned; NULL and 0: the context's own, which
+ * grows. */
+SSM_API int32_t ssm_context_set_workspace(ssm_context* context, void* pointer, uint64_t bytes);
+/** At most this many threads for one CPU operation; 0: as many as the process may use. Results do not depend on it. */
+SSM_API int32_t ssm_context_set_threads(ssm_context* context, int32_t threads);
+/** Sets a tuning or test option by name, for example "linear_recurrence.tile"; docs/native.md lists them. 0 is the default.
+ */
+SSM_API int32_t ssm_context_set_option(ssm_context* context, const char* name, int64_t value);
+/** Waits until everything queued has ended. A device fault is answered here at the latest. */
+SSM_API int32_t ssm_context_synchronize(ssm_context* context);
+/** Calls back once everything queued so far has ended, on any thread, perhaps before this returns.
+ *  The callback must not call this library. status: how the work ended. */
+SSM_API int32_t ssm_context_notify(ssm_context* context, void (*callback)(void* user, int32_t status), void* user);
+
+/** A further stream on the context's device; on a CPU a token. Destroy it before the context. */
+SSM_API int32_t ssm_stream_create(ssm_context* context, void** stream);
+SSM_API int32_t ssm_stream_destroy(ssm_context* context, void* stream);
+
+/* ---- Memory ----------------------------------------------------------------------------------------------------- */
+
+/** Device memory, 256-byte aligned, ordered on the stream. 0 bytes give NULL. */
+SSM_API int32_t ssm_allocate(ssm_context* context, uint64_t bytes, void** pointer);
+/** Frees, ordered on the stream; legal from any thread. NULL is success. */
+SSM_API int32_t ssm_free(ssm_context* context, void* pointer);
+/** Page-locked host memory that copies run asynchronously with (plain aligned memory on a CPU context). */
+SSM_API int32_t ssm_host_allocate(ssm_context* context, uint64_t bytes, void** pointer);
+/** Legal from any thread; the caller has waited for copies that use it. */
+SSM_API int32_t ssm_host_free(ssm_context* context, void* pointer);
+/** Copies between tensors of one dtype and shape, any non-negative strides, host or device on either side.
+ *  With pageable host memory it returns when the host side is done with; otherwise it is asynchronous. */
+SSM_API int32_t ssm_copy(ssm_context* context, const DLTensor* source, const DLTensor* destination);
+/** Sets every byte of a compact device tensor. */
+SSM_API int32_t ssm_set(ssm_context* context, const DLTensor* destination, int32_t value);
+
+/* ---- Events and graphs ------------------------------------------------------------------------------------------ */
+
+SSM_API int32_t ssm_event_create(ssm_context* context, ssm_event** event);
+SSM_API int32_t ssm_event_destroy(ssm_event* event);
+SSM_API int32_t ssm_event_record(ssm_context* context, ssm_event* event);
+/** Work queued on the context from now on waits for the event. */
+SSM_API int32_t ssm_event_wait(ssm_context* context, ssm_event* event);
+/** 1 if everything before the event has ended, or it was never recorded. */
+SSM_API int32_t ssm_event_query(ssm_event* event, int32_t* completed);
+SSM_API int32_t ssm_event_synchronize(ssm_event* event);
+SSM_API int32_t ssm_event_elapsed(ssm_event* start, ssm_event* end, double* seconds);
+
+/** From here to ssm_capture_end, operations and device copies are recorded instead of run. */
+SSM_API int32_t ssm_capture_begin(ssm_context* context);
+SSM_API int32_t ssm_capture_end(ssm_context* context, ssm_graph** graph);
+/** Runs the captured work on the context's stream. The tensors and the workspace of the capture must still be there. */
+SSM_API int32_t ssm_graph_launch(ssm_context* context, ssm_graph* graph);
+SSM_API int32_t ssm_graph_destroy(ssm_graph* graph);
+
+/* ---- Operations ------------------------------------------------------------------------------------------------- */
+/* ssm_X(context, &args) runs X; ssm_X_workspace(context, &args, &bytes) answers the workspace that call needs.        */
+
+/** y_t = x_0 o x_1 o ... o x_t along time; reverse: y_t = x_t o ... o x_{L-1}. exclusive leaves x_t itself out. */
+typedef struct ssm_associative_scan_args {
+    /** sizeof(ssm_associative_scan_args). */
+    uint32_t struct_size;
+    /** enum ssm_combine: the operator o. */
+    int32_t combine;
+    /** bool: scan from the end of time to its start. */
+    int32_t reverse;
+    /** bool: y_t combines what lies before t; add and multiply only. */
+    int32_t exclusive;
+    /** in required (B,C,L): any storage type; maximum and minimum take real types. */
+    const DLTensor* x;
+    /** in optional (R,C): state type; combined before everything else, in place of the identity. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, where packed sequences start and end. */
+    const DLTensor* cu_seqlens;
+    /** out required (B,C,L) inplace x: the type of x. */
+    const DLTensor* y;
+    /** out optional (R,C): state type; everything combined, initial_state included. */
+    const DLTensor* last_state;
+} ssm_associative_scan_args;
+SSM_API int32_t ssm_associative_scan(ssm_context* context, const ssm_associative_scan_args* args);
+SSM_API int32_t ssm_associative_scan_workspace(ssm_context* context, const ssm_associative_scan_args* args, uint64_t* bytes);
+
+/** h_t = a_t h_{t-1} + b_t; reverse: h_t = a_t h_{t+1} + b_t from the end of time, where initial_state lies beyond the end.
+ */
+typedef struct ssm_linear_recurrence_args {
+    /** sizeof(ssm_linear_recurrence_args). */
+    uint32_t struct_size;
+    /** bool: run from the end of time to its start. */
+    int32_t reverse;
+    /** in required (B,C,L): any storage type. */
+    const DLTensor* a;
+    /** in required (B,C,L): the type of a. */
+    const DLTensor* b;
+    /** in optional (R,C): state type; zero if absent. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, where packed sequences start and end. */
+    const DLTensor* cu_seqlens;
+    /** out required (B,C,L) inplace a b: the type of a. */
+    const DLTensor* h;
+    /** out optional (R,C): state type; the final h in the direction of the scan. */
+    const DLTensor* last_state;
+} ssm_linear_recurrence_args;
+SSM_API int32_t ssm_linear_recurrence(ssm_context* context, const ssm_linear_recurrence_args* args);
+SSM_API int32_t ssm_linear_recurrence_workspace(ssm_context* context, const ssm_linear_recurrence_args* args,
+                                                uint64_t* bytes);
+
+/** Gradients of linear_recurrence: g_t = grad_h_t + conj(a_{t+1}) g_{t+1}, with grad_last_state added at the last step;
+ *  grad_b = g, grad_a_t = g_t conj(h_{t-1}), grad_initial_state = conj(a_0) g_0 (time turned round where reverse).
+ *  For complex x, grad_x is dL/dRe(x) + i dL/dIm(x). */
+typedef struct ssm_linear_recurrence_backward_args {
+    /** sizeof(ssm_linear_recurrence_backward_args). */
+    uint32_t struct_size;
+    /** bool: as in the forward call. */
+    int32_t reverse;
+    /** in required (B,C,L): any storage type. */
+    const DLTensor* a;
+    /** in optional (B,C,L): the type of a; needed for grad_a where h is absent. */
+    const DLTensor* b;
+    /** in optional (B,C,L): the type of a; what the forward call gave. Without it h is computed again from b. */
+    const DLTensor* h;
+    /** in optional (R,C): state type; as in the forward call. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, as in the forward call. */
+    const DLTensor* cu_seqlens;
+    /** in required (B,C,L): the type of a. */
+    const DLTensor* grad_h;
+    /** in optional (R,C): state type; zero if absent. */
+    const DLTensor* grad_last_state;
+    /** out optional (B,C,L): the type of a. */
+    const DLTensor* grad_a;
+    /** out optional (B,C,L): the type of a. */
+    const DLTensor* grad_b;
+    /** out optional (R,C): state type. */
+    const DLTensor* grad_initial_state;
+} ssm_linear_recurrence_backward_args;
+SSM_API int32_t ssm_linear_recurrence_backward(ssm_context* context, const ssm_linear_recurrence_backward_args* args);
+SSM_API int32_t ssm_linear_recurrence_backward_workspace(ssm_context* context,
+                                                         const ssm_linear_recurrence_backward_args* args, uint64_t* bytes);
+
+/** Mamba-1's selective scan (Gu and Dao 2023, arXiv 2312.00752, algorithm 2):
+ *  s = dt + dt_bias, through softplus where asked; h_t = exp(s a) h_{t-1} + s b_t u_t; y = (h_t . c_t + d u) silu(z).
+ *  Channel i reads group i / (D/G). With complex a the states are complex and y takes 2 Re(h_t . c_t). */
+typedef struct ssm_selective_scan_args {
+    /** sizeof(ssm_selective_scan_args). */
+    uint32_t struct_size;
+    /** bool: s = log(1 + exp(dt + dt_bias)). */
+    int32_t dt_softplus;
+    /** in required (B,D,L): float32, float64, float16 or bfloat16. */
+    const DLTensor* u;
+    /** in required (B,D,L): the type of u; Mamba's delta. */
+    const DLTensor* dt;
+    /** in required (D,N): the state type of u, or the complex type of that precision. */
+    const DLTensor* a;
+    /** in required (B,G,N,L) or (D,N): per step, of the type of u (of a where a is complex), or constant, of the type of a.
+     */
+    const DLTensor* b;
+    /** in required (B,G,N,L) or (D,N): as b. */
+    const DLTensor* c;
+    /** in optional (D): the state type of u; zero if absent. */
+    const DLTensor* d;
+    /** in optional (B,D,L): the type of u; without it y is not gated. */
+    const DLTensor* z;
+    /** in optional (D): the state type of u; zero if absent. */
+    const DLTensor* dt_bias;
+    /** in optional (R,D,N): the type of a; zero if absent. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, where packed sequences start and end. */
+    const DLTensor* cu_seqlens;
+    /** out required (B,D,L): the type of u. */
+    const DLTensor* y;
+    /** out optional (R,D,N): the type of a. */
+    const DLTensor* last_state;
+} ssm_selective_scan_args;
+SSM_API int32_t ssm_selective_scan(ssm_context* context, const ssm_selective_scan_args* args);
+SSM_API int32_t ssm_selective_scan_workspace(ssm_context* context, const ssm_selective_scan_args* args, uint64_t* bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,384 @@
+// The part of CUDA that the files of native/src/cuda use, for the host compiler. The language: qualifiers, built-in
+// variables, barriers, warp functions, atomics. The runtime: devices, memory, streams, events. Everything queued runs at
+// once. engine.h says how kernels run and what is checked.
+#pragma once
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <type_traits>
+
+#define SSM_EMULATION 1
+
+// Kernels are exported, so that an error can name them (dladdr).
+#define __global__ __attribute__((visibility("default")))
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __align__(n) alignas(n)
+
+struct uint3 {
+    unsigned x, y, z;
+};
+
+struct dim3 {
+    unsigned x, y, z;
+    constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+    constexpr dim3(uint3 other) : x(other.x), y(other.y), z(other.z) {}
+};
+
+// ---- The runtime ---------------------------------------------------------------------------------------------------------
+
+enum cudaError_t : int {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNoDevice = 100,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorNoKernelImageForDevice = 209,
+    cudaErrorInvalidResourceHandle = 400,
+    cudaErrorNotReady = 600,
+    cudaErrorIllegalAddress = 700,
+    cudaErrorLaunchTimeout = 702,
+    cudaErrorAssert = 710,
+    cudaErrorIllegalInstruction = 715,
+    cudaErrorMisalignedAddress = 716,
+    cudaErrorLaunchFailure = 719,
+    cudaErrorNotSupported = 801,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorUnknown = 999
+};
+
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost = 0,
+    cudaMemcpyHostToDevice = 1,
+    cudaMemcpyDeviceToHost = 2,
+    cudaMemcpyDeviceToDevice = 3,
+    cudaMemcpyDefault = 4
+};
+
+enum cudaDeviceAttr {
+    cudaDevAttrMaxThreadsPerBlock = 1,
+    cudaDevAttrMaxSharedMemoryPerBlock = 8,
+    cudaDevAttrWarpSize = 10,
+    cudaDevAttrMultiProcessorCount = 16,
+    cudaDevAttrL2CacheSize = 38,
+    cudaDevAttrMaxThreadsPerMultiProcessor = 39,
+    cudaDevAttrComputeCapabilityMajor = 75,
+    cudaDevAttrComputeCapabilityMinor = 76,
+    cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
+    cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+    cudaDevAttrMemoryPoolsSupported = 115
+};
+
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+
+struct cudaDeviceProp {
+    char name[256];
+    size_t totalGlobalMem;
+    size_t sharedMemPerBlock;
+    size_t sharedMemPerBlockOptin;
+    size_t sharedMemPerMultiprocessor;
+    int major;
+    int minor;
+    int multiProcessorCount;
+    int l2CacheSize;
+    int warpSize;
+    int maxThreadsPerBlock;
+    int maxThreadsPerMultiProcessor;
+};
+
+namespace ssm::emulation {
+struct Stream;
+struct Event;
+} // namespace ssm::emulation
+using cudaStream_t = ssm::emulation::Stream*;
+using cudaEvent_t = ssm::emulation::Event*;
+using cudaHostFn_t = void (*)(void* user);
+using cudaStreamCallback_t = void (*)(cudaStream_t stream, cudaError_t status, void* user);
+
+#define cudaStreamLegacy (reinterpret_cast<cudaStream_t>(uintptr_t{1}))
+#define cudaStreamPerThread (reinterpret_cast<cudaStream_t>(uintptr_t{2}))
+constexpr unsigned cudaStreamDefault = 0;
+constexpr unsigned cudaStreamNonBlocking = 1;
+constexpr unsigned cudaEventDefault = 0;
+constexpr unsigned cudaEventBlockingSync = 1;
+constexpr unsigned cudaEventDisableTiming = 2;
+
+// For the last fault of this thread the string is the whole sentence: kernel, block, thread, file and line.
+const char* cudaGetErrorString(cudaError_t error);
+const char* cudaGetErrorName(cudaError_t error);
+cudaError_t cudaGetLastError();
+cudaError_t cudaPeekAtLastError();
+
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaDriverGetVersion(int* version);
+cudaError_t cudaRuntimeGetVersion(int* version);
+cudaError_t cudaDeviceSynchronize();
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes);
+
+cudaError_t cudaMalloc(void** pointer, size_t bytes);
+cudaError_t cudaFree(void* pointer);
+cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t stream);
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream);
+cudaError_t cudaMallocHost(void** pointer, size_t bytes);
+cudaError_t cudaFreeHost(void* pointer);
+cudaError_t cudaMemcpy(void* destination, const void* source, size_t bytes, cudaMemcpyKind kind);
+cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream = nullptr);
+cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStream_t stream = nullptr);
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamCreate(cudaStream_t* stream);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamQuery(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* user);
+cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void* user, unsigned flags);
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
+cudaError_t cudaEventCreate(cudaEvent_t* event);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
+cudaError_t cudaEventQuery(cudaEvent_t event);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
+
+cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value);
+template <typename T>
+cudaError_t cudaMalloc(T** pointer, size_t bytes) {
+    return cudaMalloc(reinterpret_cast<void**>(pointer), bytes);
+}
+template <typename T>
+cudaError_t cudaMallocAsync(T** pointer, size_t bytes, cudaStream_t stream) {
+    return cudaMallocAsync(reinterpret_cast<void**>(pointer), bytes, stream);
+}
+template <typename T>
+cudaError_t cudaMallocHost(T** pointer, size_t bytes) {
+    return cudaMallocHost(reinterpret_cast<void**>(pointer), bytes);
+}
+
+// ---- What kernels call in the engine -------------------------------------------------------------------------------------
+
+namespace ssm::emulation {
+
+struct Where {
+    const char* file;
+    int line;
+};
+
+// Where the running thread is in its grid.
+struct Place {
+    uint3 thread, block;
+    dim3 block_size, grid_size;
+};
+extern Place* current;
+
+enum class Exchange { index, up, down, exclusive_or, any, all, ballot, sync };
+enum class Barrier { plain, count, all, any };
+
+// All threads of the block; what the barrier's function of the predicates is.
+int barrier(Barrier kind, bool predicate, Where where);
+// All lanes of the mask. Shuffles: `bytes` from in to out, argument is the lane, delta or lane mask. Votes: in is a bool,
+// out an unsigned.
+void exchange(Exchange kind, unsigned mask, const void* in, void* out, unsigned bytes, int argument, int width, Where where);
+// A point where a thread that polls a flag gives way.
+void let_others_run(Where where);
+// Something happened that can end another thread's polling.
+void note_progress();
+void* shared_memory(size_t bytes, Where where);
+[[noreturn]] void fail(cudaError_t error, Where where, const char* what);
+inline void check_aligned(const void* pointer, size_t alignment, Where where) {
+    if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0) {
+        fail(cudaErrorMisalignedAddress, where, "misaligned address");
+    }
+}
+
+// A stream and the line where it was handed to launch.
+struct StreamAt {
+    cudaStream_t stream;
+    Where where;
+    StreamAt(cudaStream_t stream, const char* file = __builtin_FILE(), int line = __builtin_LINE())
+        : stream(stream), where{file, line} {}
+};
+
+struct Launch {
+    void (*run)(const void* call); // one thread of the kernel
+    const void* call;
+    const void* kernel;
+    dim3 grid, block;
+    size_t shared_bytes;
+    StreamAt stream;
+};
+cudaError_t run(const Launch& launch);
+
+// "emulated.order": of threads and blocks, 0 ascending, 1 descending, 2 and more shuffled with this seed.
+// "emulated.resident_blocks": how many blocks run at a time (0: 2). "emulated.poison": the pattern in fresh device and
+// shared memory, 0 or 1. "emulated.architecture": 75, 80, 86, 89, 90 (0: 90). False: no such option or value.
+// They hold for the whole process.
+bool set_option(const char* name, int64_t value);
+// Writes the poison pattern over device memory, for a workspace that is used again.
+void poison(void* device_memory, size_t bytes);
+// Runs host code and answers its access to device memory as an error instead of the end of the process.
+cudaError_t guarded(void (*function)(void* user), void* user, const char* file = __builtin_FILE(),
+                    int line = __builtin_LINE());
+
+} // namespace ssm::emulation
+
+// ---- The language --------------------------------------------------------------------------------------------------------
+
+#define threadIdx (::ssm::emulation::current->thread)
+#define blockIdx (::ssm::emulation::current->block)
+#define blockDim (::ssm::emulation::current->block_size)
+#define gridDim (::ssm::emulation::current->grid_size)
+constexpr int warpSize = 32;
+
+#define SSM_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+inline void __syncthreads(SSM_HERE) {
+    ssm::emulation::barrier(ssm::emulation::Barrier::plain, false, {file, line});
+}
+inline int __syncthreads_count(int predicate, SSM_HERE) {
+    return ssm::emulation::barrier(ssm::emulation::Barrier::count, predicate != 0, {file, line});
+}
+inline int __syncthreads_and(int predicate, SSM_HERE) {
+    return ssm::emulation::barrier(ssm::emulation::Barrier::all, predicate != 0, {file, line});
+}
+inline int __syncthreads_or(int predicate, SSM_HERE) {
+    return ssm::emulation::barrier(ssm::emulation::Barrier::any, predicate != 0, {file, line});
+}
+inline void __syncwarp(unsigned mask = 0xffffffffu, SSM_HERE) {
+    ssm::emulation::exchange(ssm::emulation::Exchange::sync, mask, nullptr, nullptr, 0, 0, 32, {file, line});
+}
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int lane, int width = 32, SSM_HERE) {
+    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a number of 32 or 64 bits");
+    T result;
+    ssm::emulation::exchange(ssm::emulation::Exchange::index, mask, &value, &result, sizeof(T), lane, width, {file, line});
+    return result;
+}
+template <typename T>
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, SSM_HERE) {
+    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a number of 32 or 64 bits");
+    T result;
+    ssm::emulation::exchange(ssm::emulation::Exchange::up, mask, &value, &result, sizeof(T), int(delta), width,
+                             {file, line});
+    return result;
+}
+template <typename T>
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, SSM_HERE) {
+    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a number of 32 or 64 bits");
+    T result;
+    ssm::emulation::exchange(ssm::emulation::Exchange::down, mask, &value, &result, sizeof(T), int(delta), width,
+                             {file, line});
+    return result;
+}
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32, SSM_HERE) {
+    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a number of 32 or 64 bits");
+    T result;
+    ssm::emulation::exchange(ssm::emulation::Exchange::exclusive_or, mask, &value, &result, sizeof(T), lanes, width,
+                             {file, line});
+    return result;
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate, SSM_HERE) {
+    bool in = predicate != 0;
+    unsigned out;
+    ssm::emulation::exchange(ssm::emulation::Exchange::ballot, mask, &in, &out, 0, 0, 32, {file, line});
+    return out;
+}
+inline int __any_sync(unsigned mask, int predicate, SSM_HERE) {
+    bool in = predicate != 0;
+    unsigned out;
+    ssm::emulation::exchange(ssm::emulation::Exchange::any, mask, &in, &out, 0, 0, 32, {file, line});
+    return int(out);
+}
+inline int __all_sync(unsigned mask, int predicate, SSM_HERE) {
+    bool in = predicate != 0;
+    unsigned out;
+    ssm::emulation::exchange(ssm::emulation::Exchange::all, mask, &in, &out, 0, 0, 32, {file, line});
+    return int(out);
+}
+inline void __trap(SSM_HERE) {
+    ssm::emulation::fail(cudaErrorIllegalInstruction, {file, line}, "__trap()");
+}
+#undef SSM_HERE
+
+// One native thread runs all kernels, so that an order of memory operations and atomicity come by themselves.
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+inline void __nanosleep(unsigned) {}
+template <typename T>
+T __ldg(const T* pointer) {
+    return *pointer;
+}
+template <typename T>
+T atomicAdd(T* address, std::common_type_t<T> value) {
+    ssm::emulation::note_progress();
+    T old = *address;
+    *address = old + value;
+    return old;
+}
+template <typename T>
+T atomicExch(T* address, std::common_type_t<T> value) {
+    ssm::emulation::note_progress();
+    T old = *address;
+    *address = value;
+    return old;
+}
+
+namespace ssm::emulation {
+template <typename To, typename From>
+To bits_as(From from) {
+    static_assert(sizeof(To) == sizeof(From), "as many bits");
+    To to;
+    memcpy(&to, &from, sizeof(to));
+    return to;
+}
+} // namespace ssm::emulation
+inline unsigned __float_as_uint(float x) {
+    return ssm::emulation::bits_as<unsigned>(x);
+}
+inline int __float_as_int(float x) {
+    return ssm::emulation::bits_as<int>(x);
+}
+inline float __uint_as_float(unsigned x) {
+    return ssm::emulation::bits_as<float>(x);
+}
+inline float __int_as_float(int x) {
+    return ssm::emulation::bits_as<float>(x);
+}
+inline long long __double_as_longlong(double x) {
+    return ssm::emulation::bits_as<long long>(x);
+}
+inline double __longlong_as_double(long long x) {
+    return ssm::emulation::bits_as<double>(x);
+}
+inline int __popc(unsigned x) {
+    return __builtin_popcount(x);
+}
+inline int __popcll(unsigned long long x) {
+    return __builtin_popcountll(x);
+}
+inline int __ffs(int x) {
+    return __builtin_ffs(x);
+}
+inline int __ffsll(long long x) {
+    return __builtin_ffsll(x);
+}
+inline int __clz(int x) {
+    return x == 0 ? 32 : __builtin_clz(unsigned(x));
+}
+inline int __clzll(long long x) {
+    return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x));
+}

@@ -1,0 +1,306 @@
+#include "cases.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace bench {
+
+namespace {
+
+// How far a result may be from the double-precision one, relative to the magnitudes that went in.
+double tolerance(Type type) {
+    switch (type) {
+    case Type::float64:
+        return 1e-12;
+    case Type::float16:
+        return 2e-3;
+    case Type::bfloat16:
+        return 2e-2;
+    default:
+        return 1e-5;
+    }
+}
+
+void expect_near(double given, double expected, double magnitude, Type type, const char* what) {
+    if (!(std::abs(given - expected) <= tolerance(type) * std::max(magnitude, 1e-3)))
+        throw std::runtime_error(std::string(what) + ": " + std::to_string(given) + " where " + std::to_string(expected) +
+                                 " was expected");
+}
+
+// Places where a result is looked at: the start, the middle and the end of the first and of the last row.
+template <typename Look>
+void at_samples(const Shape& shape, const Look& look) {
+    const int64_t length = shape[2];
+    const int64_t count = std::min<int64_t>(length, 2000);
+    for (int64_t start : {int64_t{0}, (length - count) / 2, length - count}) {
+        look(0, 0, start, count);
+        look(shape[0] - 1, shape[1] - 1, start, count);
+    }
+}
+
+class AssociativeScan : public Case {
+  public:
+    AssociativeScan(ssm_context* context, Type type, const Shape& shape, Layout layout, ssm_combine combine)
+        : context(context), x(context, type, shape, layout), y(context, type, shape, layout) {
+        x.fill(-1, 1, 1);
+        y.poison();
+        args.struct_size = sizeof args;
+        args.combine = combine;
+        args.x = x.view();
+        args.y = y.view();
+        bytes = double(x.bytes() + y.bytes());
+        flops = double(count_of(shape));
+    }
+    void run() override { check(ssm_associative_scan(context, &args), "ssm_associative_scan"); }
+    void verify() override {
+        if (x.type == Type::complex64)
+            return;
+        at_samples(x.shape, [this](int64_t batch, int64_t channel, int64_t start, int64_t count) {
+            const std::vector<double> given = x.read({batch, channel, start}, count),
+                                      sum = y.read({batch, channel, start}, count);
+            for (int64_t t = start ? 1 : 0; t < count; ++t) { // each step from the one before
+                const double before = t ? sum[t - 1] : args.combine == SSM_COMBINE_ADD ? 0 : given[t];
+                const double expected = args.combine == SSM_COMBINE_ADD       ? before + given[t]
+                                        : args.combine == SSM_COMBINE_MAXIMUM ? std::max(before, given[t])
+                                                                              : std::min(before, given[t]);
+                // Long sums drift against each other, within what the tree of partial sums rounds.
+                expect_near(sum[t], expected, 20 * (1 + std::abs(before)), x.type, "associative_scan");
+            }
+        });
+    }
+
+  private:
+    ssm_context* const context;
+    Tensor x, y;
+    ssm_associative_scan_args args{};
+};
+
+class LinearRecurrence : public Case {
+  public:
+    LinearRecurrence(ssm_context* context, Type type, const Shape& shape, Layout layout)
+        : context(context), a(context, type, shape, layout), b(context, type, shape, layout),
+          h(context, type, shape, layout) {
+        a.fill(0.5, 0.999, 1);
+        b.fill(-1, 1, 2);
+        h.poison();
+        args.struct_size = sizeof args;
+        args.a = a.view();
+        args.b = b.view();
+        args.h = h.view();
+        bytes = double(a.bytes() + b.bytes() + h.bytes());
+        flops = double(count_of(shape)) * (type == Type::complex64 ? 8 : 2);
+    }
+    void run() override { check(ssm_linear_recurrence(context, &args), "ssm_linear_recurrence"); }
+    void verify() override {
+        if (a.type == Type::complex64)
+            return;
+        at_samples(a.shape, [this](int64_t batch, int64_t channel, int64_t start, int64_t count) {
+            const std::vector<double> factor = a.read({batch, channel, start}, count),
+                                      given = b.read({batch, channel, start}, count),
+                                      state = h.read({batch, channel, start}, count);
+            for (int64_t t = start ? 1 : 0; t < count; ++t) {
+                const double before = t ? state[t - 1] : 0;
+                expect_near(state[t], factor[t] * before + given[t], 4 * (1 + std::abs(before)), a.type,
+                            "linear_recurrence");
+            }
+        });
+    }
+
+  private:
+    ssm_context* const context;
+    Tensor a, b, h;
+    ssm_linear_recurrence_args args{};
+};
+
+class LinearRecurrenceBackward : public Case {
+  public:
+    LinearRecurrenceBackward(ssm_context* context, Type type, const Shape& shape, Layout layout)
+        : context(context), a(context, type, shape, layout), h(context, type, shape, layout),
+          grad_h(context, type, shape, layout), grad_a(context, type, shape, layout), grad_b(context, type, shape, layout) {
+        a.fill(0.5, 0.999, 1);
+        h.fill(-1, 1, 2); // any h will do: the gradients are functions of what is given
+        grad_h.fill(-1, 1, 3);
+        grad_a.poison();
+        grad_b.poison();
+        args.struct_size = sizeof args;
+        args.a = a.view();
+        args.h = h.view();
+        args.grad_h = grad_h.view();
+        args.grad_a = grad_a.view();
+        args.grad_b = grad_b.view();
+        bytes = 5.0 * double(a.bytes());
+        flops = double(count_of(shape)) * (type == Type::complex64 ? 14 : 3);
+    }
+    void run() override { check(ssm_linear_recurrence_backward(context, &args), "ssm_linear_recurrence_backward"); }
+    void verify() override {
+        if (a.type == Type::complex64)
+            return;
+        const int64_t length = a.shape[2];
+        at_samples(a.shape, [&](int64_t batch, int64_t channel, int64_t start, int64_t count) {
+            const auto read = [&](const Tensor& tensor) { return tensor.read({batch, channel, start}, count); };
+            const std::vector<double> factor = read(a), state = read(h), above = read(grad_h), of_a = read(grad_a),
+                                      of_b = read(grad_b);
+            for (int64_t t = 0; t < count; ++t) {
+                const bool last = start + t + 1 == length;
+                if (!last && t + 1 == count)
+                    continue; // the next step is beyond the window
+                const double after = last ? 0 : factor[t + 1] * of_b[t + 1];
+                expect_near(of_b[t], above[t] + after, 4 * (1 + std::abs(after)), a.type,
+                            "linear_recurrence_backward, grad_b");
+                if (start + t > 0 && t == 0)
+                    continue;
+                const double expected = t ? of_b[t] * state[t - 1] : 0;
+                expect_near(of_a[t], expected, 4 * (1 + std::abs(expected)), a.type, "linear_recurrence_backward, grad_a");
+            }
+        });
+    }
+
+  private:
+    ssm_context* const context;
+    Tensor a, h, grad_h, grad_a, grad_b;
+    ssm_linear_recurrence_backward_args args{};
+};
+
+// With everything that Mamba uses: d, z, dt_bias and softplus; one group.
+class SelectiveScan : public Case {
+  public:
+    SelectiveScan(ssm_context* context, Type type, int64_t batch, int64_t channels, int64_t length, int64_t states)
+        : context(context), u(context, type, {batch, channels, length}), dt(context, type, u.shape),
+          z(context, type, u.shape), y(context, type, u.shape), b(context, type, {batch, 1, states, length}),
+          c(context, type, b.shape), a(context, state_of(type), {channels, states}), d(context, state_of(type), {channels}),
+          dt_bias(context, state_of(type), {channels}), states(states) {
+        u.fill(-1, 1, 1);
+        dt.fill(-1, 1, 2);
+        z.fill(-1, 1, 3);
+        b.fill(-1, 1, 4);
+        c.fill(-1, 1, 5);
+        a.fill(-8, -0.5, 6);
+        d.fill(0.5, 1, 7);
+        dt_bias.fill(-4, -2, 8);
+        y.poison();
+        args.struct_size = sizeof args;
+        args.dt_softplus = 1;
+        args.u = u.view();
+        args.dt = dt.view();
+        args.a = a.view();
+        args.b = b.view();
+        args.c = c.view();
+        args.d = d.view();
+        args.z = z.view();
+        args.dt_bias = dt_bias.view();
+        args.y = y.view();
+        bytes = 4.0 * double(u.bytes()) + 2.0 * double(b.bytes());
+        // Per state and step: s a, exp (counted as one), s u b, the multiply-adds of h and y. Per step: softplus, silu, d u.
+        flops = double(count_of(u.shape)) * (7.0 * double(states) + 8);
+    }
+    void run() override { check(ssm_selective_scan(context, &args), "ssm_selective_scan"); }
+    void verify() override {
+        const int64_t batches = u.shape[0], channels = u.shape[1], length = std::min<int64_t>(u.shape[2], 512);
+        for (const auto& [batch, channel] : {std::pair<int64_t, int64_t>{0, 0}, {batches - 1, channels - 1}}) {
+            const std::vector<double> u0 = u.read({batch, channel, 0}, length), dt0 = dt.read({batch, channel, 0}, length),
+                                      z0 = z.read({batch, channel, 0}, length), y0 = y.read({batch, channel, 0}, length);
+            const double d0 = row(d, channel), bias = row(dt_bias, channel);
+            std::vector<double> expected(size_t(length), 0.0), magnitude(size_t(length), 0.0);
+            for (int64_t n = 0; n < states; ++n) {
+                const double pole = a.read({channel, n}, 1)[0];
+                const std::vector<double> b0 = per_step(b, batch, n, length), c0 = per_step(c, batch, n, length);
+                double state = 0;
+                for (int64_t t = 0; t < length; ++t) {
+                    const double s = std::log1p(std::exp(dt0[t] + bias));
+                    state = std::exp(s * pole) * state + s * b0[t] * u0[t];
+                    expected[t] += state * c0[t];
+                    magnitude[t] += std::abs(state * c0[t]);
+                }
+            }
+            for (int64_t t = 0; t < length; ++t) {
+                const double gate = z0[t] / (1 + std::exp(-z0[t]));
+                expect_near(y0[t], (expected[t] + d0 * u0[t]) * gate,
+                            2 * (magnitude[t] + std::abs(d0 * u0[t])) * std::abs(gate), u.type, "selective_scan");
+            }
+        }
+    }
+
+  private:
+    static Type state_of(Type type) { return type == Type::float64 ? Type::float64 : Type::float32; }
+    static double row(const Tensor& tensor, int64_t index) { return tensor.read({index}, 1)[0]; }
+    static std::vector<double> per_step(const Tensor& tensor, int64_t batch, int64_t n, int64_t length) {
+        return tensor.read({batch, 0, n, 0}, length);
+    }
+    ssm_context* const context;
+    Tensor u, dt, z, y, b, c, a, d, dt_bias;
+    const int64_t states;
+    ssm_selective_scan_args args{};
+};
+
+std::string text_of(const Shape& shape, Layout layout = Layout::time) {
+    std::string text;
+    for (int64_t extent : shape)
+        text += (text.empty() ? "" : "x") + std::to_string(extent);
+    return text + (layout == Layout::channels ? " channels-last" : "");
+}
+
+} // namespace
+
+std::vector<CaseEntry> all_cases(bool quick) {
+    std::vector<CaseEntry> cases;
+    const auto scan = [&](const std::string& task, Type type, Shape shape, Layout layout, ssm_combine combine) {
+        cases.push_back({"associative_scan", task + " " + text_of(shape, layout), type, false, [=](ssm_context* context) {
+                             return std::make_unique<AssociativeScan>(context, type, shape, layout, combine);
+                         }});
+    };
+    const auto forward = [&](const std::string& task, Type type, Shape shape, Layout layout = Layout::time,
+                             bool latency = false) {
+        cases.push_back({"linear_recurrence", task + " " + text_of(shape, layout), type, latency, [=](ssm_context* context) {
+                             return std::make_unique<LinearRecurrence>(context, type, shape, layout);
+                         }});
+    };
+    const auto backward = [&](const std::string& task, Type type, Shape shape, Layout layout = Layout::time) {
+        cases.push_back(
+            {"linear_recurrence_backward", task + " " + text_of(shape, layout), type, false, [=](ssm_context* context) {
+                 return std::make_unique<LinearRecurrenceBackward>(context, type, shape, layout);
+             }});
+    };
+    const auto selective = [&](const std::string& model, Type type, int64_t batch, int64_t channels, int64_t length,
+                               bool latency = false) {
+        cases.push_back({"selective_scan", model + " " + text_of({batch, channels, length}) + " N16", type, latency,
+                         [=](ssm_context* context) {
+                             return std::make_unique<SelectiveScan>(context, type, batch, channels, length, 16);
+                         }});
+    };
+
+    // One long row, and the inner channels of mamba-130m.
+    const Shape row = {1, 1, int64_t{1} << (quick ? 22 : 28)};
+    const auto channels = [&](int64_t length) { return Shape{quick ? 1 : 8, 1536, length}; };
+    const int64_t length = quick ? 1024 : 4096;
+
+    scan("prefix sum", Type::float32, row, Layout::time, SSM_COMBINE_ADD);
+    scan("prefix sum", Type::float32, channels(length), Layout::time, SSM_COMBINE_ADD);
+    scan("prefix sum", Type::float32, channels(length), Layout::channels, SSM_COMBINE_ADD);
+    scan("running maximum", Type::float32, channels(length), Layout::time, SSM_COMBINE_MAXIMUM);
+
+    forward("one row", Type::float32, row);
+    for (int64_t steps : quick ? std::vector<int64_t>{256, 1024} : std::vector<int64_t>{512, 2048, 4096, 16384})
+        forward("gated rnn", Type::float32, channels(steps));
+    forward("gated rnn", Type::float32, channels(length), Layout::channels);
+    for (Type type : {Type::float16, Type::bfloat16, Type::float64, Type::complex64})
+        forward("gated rnn", type, channels(length));
+    forward("one small call", Type::float32, {1, 64, 64}, Layout::time, true);
+
+    backward("one row", Type::float32, row);
+    backward("gated rnn", Type::float32, channels(length));
+    backward("gated rnn", Type::float32, channels(length), Layout::channels);
+    backward("gated rnn", Type::bfloat16, channels(length));
+
+    const int64_t tokens = quick ? 128 : 2048;
+    for (const auto& [model, inner] :
+         {std::pair<const char*, int64_t>{"mamba-130m", 1536}, {"mamba-790m", 3072}, {"mamba-2.8b", 5120}})
+        for (Type type : {Type::float32, Type::bfloat16})
+            for (int64_t batch : quick ? std::vector<int64_t>{1} : std::vector<int64_t>{1, 8})
+                selective(model, type, batch, inner, tokens);
+    if (!quick)
+        selective("mamba-2.8b", Type::bfloat16, 1, 5120, 65536);
+    selective("mamba-130m, one token", Type::float32, 1, 1536, 1, true);
+    return cases;
+}
+
+} // namespace bench

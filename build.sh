@@ -91,6 +91,16 @@ verb_deps() {
     esac
 }
 
+# A Python with NumPy where there is one: another python3 may stand before Debian's on the PATH.
+python() {
+    local candidate
+    for candidate in python3 /usr/bin/python3; do
+        "$candidate" -c 'import numpy' 2>/dev/null && break
+        candidate=python3
+    done
+    exec "$candidate" "$@" </dev/null
+}
+
 need_dotnet() {
     command -v dotnet >/dev/null || fail "the .NET 10 SDK is missing (no dotnet on the PATH)"
 }
@@ -176,7 +186,7 @@ verb_verify() {
 verb_test() {
     need_dotnet
     need $build_packages $test_packages
-    exec python3 scripts/suites.py "$@" </dev/null
+    python scripts/suites.py "$@"
 }
 
 verb_pack() {
@@ -209,9 +219,9 @@ verb_gpu() {
         need $build_packages libgtest-dev
         configure gpu-kit -DSSM_CUDA=OFF
         compile gpu-kit
-        python3 scripts/gpu.py --prepare
+        python scripts/gpu.py --prepare
         ;;
-    *) exec python3 scripts/gpu.py "$@" </dev/null ;;
+    *) python scripts/gpu.py "$@" ;;
     esac
 }
 

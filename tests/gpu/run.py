@@ -1,0 +1,376 @@
+#!/usr/bin/env python3
+"""Runs the operations on a device from Python and checks them against NumPy in double precision.
+
+usage: run.py --library FILE --device cpu|cuda|emulated [--backend FILE] [--cases FOLDER] [--operation NAME]
+              [--large | --small] [--json FILE]
+
+  --cases   also every conformance case below that folder (<operation>/<name>.safetensors), in float32 and float64, with
+            time contiguous and with channels contiguous, twice, where both results must be the same to the last bit
+  --large   also shapes that fill a GPU, each step checked from the one before it
+  --small   a handful of calls that reach every operation: for compute-sanitizer, which slows them down a hundredfold
+
+Ends with `N passed, N failed`.
+"""
+import argparse
+import json
+import struct
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import ssmcuda
+
+
+# ---- Counting --------------------------------------------------------------------------------------------------------
+
+class Results:
+    def __init__(self, device):
+        self.device, self.rows = device, []
+
+    def add(self, operation, case, error, tolerance, note=""):
+        """error and tolerance: the larger of the norms of README.md, as a share of what they may be, and what they may be."""
+        passed = bool(error <= tolerance)
+        self.rows.append(dict(operation=operation, case=case, device=self.device, passed=passed,
+                              error=float(error) if np.isfinite(error) else None, tolerance=tolerance))
+        if not passed:
+            print(f"FAILED {operation} {case}: error {error:.3g}, tolerance {tolerance:.3g} {note}", flush=True)
+
+    def attempt(self, operation, case, body):
+        """A check that may throw."""
+        try:
+            body()
+        except Exception as problem:  # counted, and the next case goes on
+            self.add(operation, case, np.inf, 0.0, f"{type(problem).__name__}: {problem}")
+
+    def close(self):
+        print(f"{'operation':<28} {'passed':>6} {'failed':>6}  worst error over tolerance")
+        for operation in dict.fromkeys(row["operation"] for row in self.rows):
+            rows = [row for row in self.rows if row["operation"] == operation]
+            worst = max((row["error"] / row["tolerance"] for row in rows if row["error"] is not None and row["tolerance"]),
+                        default=0.0)
+            good = sum(row["passed"] for row in rows)
+            print(f"{operation:<28} {good:>6} {len(rows) - good:>6}  {worst:.3f}")
+        passed = sum(row["passed"] for row in self.rows)
+        print(f"{passed} passed, {len(self.rows) - passed} failed")
+        return 0 if self.rows and passed == len(self.rows) else 1
+
+
+def error_of(given, expected):
+    """The larger of ||y - r|| / ||r|| and a tenth of max|y - r| / max|r|, which both may be the tolerance."""
+    given, expected = np.asarray(given).astype(np.complex128).ravel(), np.asarray(expected).astype(np.complex128).ravel()
+    if given.size == 0:
+        return 0.0
+    if not np.isfinite(given).all():
+        return np.inf
+    difference = given - expected
+    # Over real and imaginary parts alike, as the reference is stored.
+    largest = lambda x: max(np.abs(x.real).max(), np.abs(x.imag).max())
+    norm, peak = np.linalg.norm(expected), largest(expected)
+    if norm == 0:
+        return 0.0 if not difference.any() else np.inf
+    return max(np.linalg.norm(difference) / norm, largest(difference) / (10 * peak))
+
+
+# ---- Conformance cases -------------------------------------------------------------------------------------------------
+
+def read_safetensors(path):
+    """The tensors of a file by name, and its metadata."""
+    data = Path(path).read_bytes()
+    size, = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + size])
+    metadata = header.pop("__metadata__", {})
+    types = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        tensors[name] = np.frombuffer(data[8 + size + begin:8 + size + end], types[entry["dtype"]]).reshape(entry["shape"])
+    return tensors, metadata
+
+
+def run_case(context, results, path, dtype, channels_last):
+    tensors, metadata = read_safetensors(path)
+    operation, params = metadata["op"], json.loads(metadata["params"])
+    tolerance = 1e-9 if dtype == np.float64 else float(metadata["tolerance"])
+    _, fields = context.library.operations[operation]
+    arguments, outputs = {}, {}
+    for name, array in tensors.items():
+        direction, name = name.split(".", 1)
+        field = fields[name]
+        if field.is_complex(array.ndim):
+            array = np.ascontiguousarray(array).view(np.complex64 if array.dtype == np.float32 else np.complex128)[..., 0]
+        working = array.dtype if array.dtype.kind == "i" else \
+            np.result_type(dtype, np.complex64) if array.dtype.kind == "c" else np.dtype(dtype)
+        last = channels_last and field.has_time()
+        if direction == "in":
+            arguments[name] = context.to_device(array.astype(working), last)
+        else:
+            arguments[name] = context.empty(array.shape, working, last)
+            outputs[name] = array
+    members = {name for name, _ in context.library.operations[operation][0]._fields_}
+    for name, value in params.items():
+        if name in members:
+            arguments[name] = ssmcuda.COMBINES[value] if name == "combine" else int(value)
+    context.run(operation, **arguments)
+    first = {name: arguments[name].to_host() for name in outputs}
+    context.run(operation, **arguments)
+    label = f"{Path(path).stem} {np.dtype(dtype).name} {'channels' if channels_last else 'time'}"
+    worst = max((error_of(first[name], expected) for name, expected in outputs.items()), default=np.inf)
+    results.add(operation, label, worst, tolerance)
+    same = all(first[name].tobytes() == arguments[name].to_host().tobytes() for name in outputs)
+    results.add(operation, label + ", again", 0.0 if same else np.inf, tolerance, "a second run differs")
+
+
+def run_cases(context, results, folder, only):
+    for operation in context.library.operations:
+        if only and operation != only:
+            continue
+        paths = sorted((Path(folder) / operation).glob("*.safetensors"))
+        if not paths:
+            results.add(operation, "cases", np.inf, 0.0, f"no cases below {folder}")
+        for path in paths:
+            for dtype in (np.float32, np.float64):
+                for channels_last in (False, True):
+                    results.attempt(operation, path.stem, lambda: run_case(context, results, path, dtype, channels_last))
+
+
+# ---- References: loops over time in double precision ------------------------------------------------------------------
+
+def recurrence(a, b, initial, reverse=False):
+    a, b = (a[..., ::-1], b[..., ::-1]) if reverse else (a, b)
+    h, state = np.empty_like(b), initial
+    for t in range(b.shape[-1]):
+        state = a[..., t] * state + b[..., t]
+        h[..., t] = state
+    return h[..., ::-1] if reverse else h, state
+
+
+def recurrence_backward(a, h, initial, grad_h, grad_last):
+    """Forward direction; g_t = grad_h_t + conj(a_{t+1}) g_{t+1}."""
+    g = np.empty_like(grad_h)
+    carry = grad_last
+    for t in reversed(range(a.shape[-1])):
+        g[..., t] = grad_h[..., t] + carry
+        carry = np.conj(a[..., t]) * g[..., t]
+    before = np.concatenate([initial[..., None], h[..., :-1]], -1)
+    return g * np.conj(before), g, carry
+
+
+def selective(u, dt, a, b, c, d, z, dt_bias, initial):
+    """With softplus; b and c (B,G,N,L)."""
+    s = np.logaddexp(0, dt + dt_bias[:, None])
+    groups = np.arange(u.shape[1]) // (u.shape[1] // b.shape[1])
+    state, y = initial, np.empty_like(u)
+    for t in range(u.shape[2]):
+        state = np.exp(s[:, :, t, None] * a) * state + (s * u)[:, :, t, None] * b[:, groups, :, t]
+        y[:, :, t] = (state * c[:, groups, :, t]).sum(-1)
+    return (y + d[:, None] * u) * z / (1 + np.exp(-z)), state
+
+
+# ---- Checks that need no files -----------------------------------------------------------------------------------------
+
+TOLERANCES = {"float32": 5e-6, "complex64": 5e-6, "float64": 1e-12, "complex128": 1e-12, "float16": 2e-3}
+
+
+def randoms(seed, dtype):
+    """Random numbers of a type: uniform(shape, low, high), in magnitude where complex."""
+    generator = np.random.default_rng(seed)
+
+    def uniform(shape, low=-1.0, high=1.0):
+        values = generator.uniform(low, high, shape)
+        if np.dtype(dtype).kind == "c":
+            values = values * np.exp(1j * generator.uniform(-np.pi, np.pi, shape))
+        return values.astype(dtype)
+    return uniform
+
+
+def widened(*arrays):
+    return [array.astype(np.result_type(array.dtype, np.float64)) for array in arrays]
+
+
+def state_type(dtype):
+    return np.dtype(np.float32) if np.dtype(dtype) == np.float16 else np.dtype(dtype)
+
+
+def check_linear_recurrence(context, results, dtype, shape, reverse, channels_last):
+    uniform = randoms(1, dtype)
+    a, b = uniform(shape, 0.3, 0.99), uniform(shape)
+    initial = randoms(2, state_type(dtype))(shape[:2])
+    h, last = recurrence(*widened(a, b, initial), reverse)
+    tolerance = TOLERANCES[np.dtype(dtype).name]
+    device = {name: context.to_device(array, channels_last) for name, array in dict(a=a, b=b).items()}
+    state = context.to_device(initial)
+    out, out_last = context.empty(shape, dtype, channels_last), context.empty(shape[:2], state_type(dtype))
+    context.run("linear_recurrence", **device, initial_state=state, h=out, last_state=out_last, reverse=int(reverse))
+    label = f"{np.dtype(dtype).name} {shape} {'reverse' if reverse else 'forward'} {'channels' if channels_last else 'time'}"
+    results.add("linear_recurrence", label, max(error_of(out.to_host(), h), error_of(out_last.to_host(), last)), tolerance)
+
+    # Split in two, the state carried over, it is the same sequence.
+    if shape[2] > 1 and not reverse:
+        middle, carried = shape[2] // 3 + 1, state
+        parts = []
+        for start, end in ((0, middle), (middle, shape[2])):
+            part, after = context.empty((*shape[:2], end - start), dtype), context.empty(shape[:2], state_type(dtype))
+            context.run("linear_recurrence", a=context.to_device(a[..., start:end]), b=context.to_device(b[..., start:end]),
+                        initial_state=carried, h=part, last_state=after)
+            parts.append(part.to_host())
+            carried = after
+        error = max(error_of(np.concatenate(parts, -1), h), error_of(carried.to_host(), last))
+        results.add("linear_recurrence", label + ", split", error, tolerance)
+
+    # Gradients, from the h just computed in double precision and rounded.
+    grad_h, grad_last = uniform(shape), randoms(3, state_type(dtype))(shape[:2])
+    given = h.astype(dtype)
+    flip = (lambda x: x[..., ::-1]) if reverse else (lambda x: x)
+    wide = widened(flip(a), flip(given), initial, flip(grad_h), grad_last)
+    grad_a, grad_b, grad_initial = recurrence_backward(*wide)
+    outputs = dict(grad_a=context.empty(shape, dtype, channels_last), grad_b=context.empty(shape, dtype, channels_last),
+                   grad_initial_state=context.empty(shape[:2], state_type(dtype)))
+    context.run("linear_recurrence_backward", a=device["a"], h=context.to_device(given, channels_last), initial_state=state,
+                grad_h=context.to_device(grad_h, channels_last), grad_last_state=context.to_device(grad_last),
+                reverse=int(reverse), **outputs)
+    expected = dict(grad_a=flip(grad_a), grad_b=flip(grad_b), grad_initial_state=grad_initial)
+    worst = max(error_of(outputs[name].to_host(), expected[name]) for name in expected)
+    results.add("linear_recurrence_backward", label, worst, tolerance)
+
+
+def check_packed(context, results, dtype):
+    """A packed batch is its sequences, one by one; one of them is empty."""
+    bounds = np.array([0, 5, 5, 70, 71, 400], np.int64)
+    uniform, channels = randoms(5, dtype), 3
+    a, b = uniform((1, channels, 400), 0.3, 0.99), uniform((1, channels, 400))
+    initial = uniform((5, channels))
+    out, last = context.empty(a.shape, dtype), context.empty(initial.shape, dtype)
+    context.run("linear_recurrence", a=context.to_device(a), b=context.to_device(b), initial_state=context.to_device(initial),
+                cu_seqlens=context.to_device(bounds), h=out, last_state=last)
+    h, last, error = out.to_host(), last.to_host(), 0.0
+    for s in range(5):
+        part = slice(bounds[s], bounds[s + 1])
+        expected, state = recurrence(*widened(a[0, :, part], b[0, :, part], initial[s]))
+        error = max(error, error_of(h[0, :, part], expected), error_of(last[s], state))
+    results.add("linear_recurrence", f"{np.dtype(dtype).name} packed", error, TOLERANCES[np.dtype(dtype).name])
+
+
+def check_associative_scan(context, results, dtype, shape, channels_last):
+    for combine in ("add", "mul", "max", "min"):
+        for reverse in (False, True):
+            for exclusive in (False, True) if combine in ("add", "mul") else (False,):
+                x = randoms(7, dtype)(shape, *((0.95, 1.05) if combine == "mul" else (-1, 1)))
+                wide = widened(x[..., ::-1] if reverse else x)[0]
+                accumulate = dict(add=np.add, mul=np.multiply, max=np.maximum, min=np.minimum)[combine].accumulate
+                y = accumulate(wide, axis=-1)
+                if exclusive:
+                    y = np.concatenate([np.full_like(y[..., :1], combine == "mul"), y[..., :-1]], -1)
+                y = y[..., ::-1] if reverse else y
+                out = context.empty(shape, dtype, channels_last)
+                context.run("associative_scan", x=context.to_device(x, channels_last), y=out, reverse=int(reverse),
+                            combine=ssmcuda.COMBINES[combine], exclusive=int(exclusive))
+                label = f"{np.dtype(dtype).name} {shape} {combine}{' reverse' * reverse}{' exclusive' * exclusive}"
+                # A float32 sum of n numbers of either sign may cancel; its rounding grows with the partial sums' size.
+                results.add("associative_scan", label, error_of(out.to_host(), y), TOLERANCES[np.dtype(dtype).name] * 4)
+
+
+def check_selective_scan(context, results, dtype, batch, channels, groups, states, length):
+    uniform, wide_uniform = randoms(9, dtype), randoms(10, state_type(dtype))
+    sequence, per_step = (batch, channels, length), (batch, groups, states, length)
+    inputs = dict(u=uniform(sequence), dt=uniform(sequence), a=wide_uniform((channels, states), -8, -0.5),
+                  b=uniform(per_step), c=uniform(per_step), d=wide_uniform((channels,)), z=uniform(sequence),
+                  dt_bias=wide_uniform((channels,), -4, -1), initial_state=wide_uniform((batch, channels, states)))
+    y, last = selective(*widened(*inputs.values()))
+    out = context.empty(sequence, dtype)
+    out_last = context.empty((batch, channels, states), state_type(dtype))
+    context.run("selective_scan", **{name: context.to_device(array) for name, array in inputs.items()}, y=out,
+                last_state=out_last, dt_softplus=1)
+    tolerance = TOLERANCES[np.dtype(dtype).name]
+    label = f"{np.dtype(dtype).name} {batch}x{channels}x{length} g{groups} n{states}"
+    results.add("selective_scan", label, max(error_of(out.to_host(), y), error_of(out_last.to_host(), last)), tolerance)
+
+
+def run_checks(context, results, only, lengths):
+    wanted = lambda name: not only or only == name
+    for length in lengths:
+        for dtype in (np.float32, np.float64, np.complex64, np.complex128, np.float16):
+            if wanted("linear_recurrence") or wanted("linear_recurrence_backward"):
+                for reverse, channels_last in ((False, False), (True, False), (False, True), (True, True)):
+                    results.attempt("linear_recurrence", f"{np.dtype(dtype).name} {length}", lambda: check_linear_recurrence(
+                        context, results, dtype, (2, 5, length), reverse, channels_last))
+            if wanted("selective_scan") and np.dtype(dtype).kind == "f":
+                results.attempt("selective_scan", f"{np.dtype(dtype).name} {length}", lambda: check_selective_scan(
+                    context, results, dtype, 2, 6, 2, 16, length))
+        for dtype in (np.float32, np.float64):
+            if wanted("associative_scan"):
+                for channels_last in (False, True):
+                    results.attempt("associative_scan", f"{np.dtype(dtype).name} {length}", lambda: check_associative_scan(
+                        context, results, dtype, (2, 3, length), channels_last))
+    if wanted("linear_recurrence"):
+        for dtype in (np.float32, np.complex128):
+            results.attempt("linear_recurrence", "packed", lambda: check_packed(context, results, dtype))
+
+
+def run_large(context, results, only):
+    """Each h_t from the h_{t-1} that was computed, over all of a large result; ten runs are equal to the last bit."""
+    for shape, dtype, channels_last in (((8, 1536, 4096), np.float32, False), ((8, 1536, 4096), np.float32, True),
+                                        ((8, 1536, 4096), np.float16, False), ((4, 1536, 2048), np.complex64, False),
+                                        ((1, 1, 2 ** 26), np.float32, False), ((1, 1, 2 ** 26 + 7), np.float32, False),
+                                        ((1, 1, 2 ** 24 + 1), np.complex64, False), ((1, 3, 2 ** 23 + 5), np.float64, False)):
+        if only and only != "linear_recurrence":
+            return
+
+        def check():
+            uniform = randoms(11, dtype)
+            a, b = uniform(shape, 0.5, 0.999), uniform(shape)
+            device = context.to_device(a, channels_last), context.to_device(b, channels_last)
+            out = context.empty(shape, dtype, channels_last)
+            context.run("linear_recurrence", a=device[0], b=device[1], h=out)
+            h = out.to_host()
+            before = np.concatenate([np.zeros_like(h[..., :1]), h[..., :-1]], -1)
+            label = f"{np.dtype(dtype).name} {shape} {'channels' if channels_last else 'time'}"
+            step = a.astype(state_type(dtype)) * before + b
+            results.add("linear_recurrence", label, float(np.abs(h - step).max()), 20 * TOLERANCES[np.dtype(dtype).name])
+            same = True
+            for _ in range(9):
+                context.run("linear_recurrence", a=device[0], b=device[1], h=out)
+                same = same and out.to_host().tobytes() == h.tobytes()
+            results.add("linear_recurrence", label + ", ten runs", 0.0 if same else np.inf, 0.0, "runs differ")
+        results.attempt("linear_recurrence", f"large {shape}", check)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--library", required=True)
+    parser.add_argument("--backend", action="append", default=[])
+    parser.add_argument("--device", required=True, choices=["cpu", "cuda", "emulated"])
+    parser.add_argument("--cases")
+    parser.add_argument("--operation")
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    started = time.monotonic()
+    library = ssmcuda.Library(options.library, options.backend)
+    results = Results(options.device)
+    try:
+        with ssmcuda.Context(library, options.device) as context:
+            for name, (arguments, _) in library.operations.items():
+                size = library.layout(f"ssm_{name}_args")
+                results.add(name, "the size of its arguments", abs(size - ssmcuda.ctypes.sizeof(arguments)), 0.0)
+            # The emulated device is a thousand times slower: shorter sequences there.
+            lengths = [33] if options.small else [1, 2, 31, 33, 129, 1025] + ([] if options.device == "emulated" else [70001])
+            run_checks(context, results, options.operation, lengths)
+            if options.cases:
+                run_cases(context, results, options.cases, options.operation)
+            if options.large:
+                run_large(context, results, options.operation)
+    except ssmcuda.SsmError as problem:
+        print(problem)
+        print(library.backend_log)
+        results.add("context", options.device, np.inf, 0.0, str(problem))
+    if options.json:
+        Path(options.json).write_text("[\n" + ",\n".join(" " + json.dumps(row) for row in results.rows) + "\n]\n")
+    print(f"{options.device}, version {library.version}, {time.monotonic() - started:.0f} s")
+    return results.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

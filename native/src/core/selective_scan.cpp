@@ -1,0 +1,133 @@
+// Argument checks of the selective scan.
+#include "core/arguments.h"
+#include "core/plan.h"
+
+using namespace ssm;
+
+namespace {
+
+DataType complex_type(DataType real) {
+    return real == DataType::float64 ? DataType::complex128 : DataType::complex64;
+}
+
+// The checked call.
+struct SelectiveScan {
+    Contract contract;
+    const Tensor *u, *dt, *a, *b, *c, *d, *z, *dt_bias, *initial_state, *cu_seqlens, *y, *last_state;
+    SelectiveScanParams params{};
+    Plan plan;
+    bool is_empty = false;
+
+    SelectiveScan(const ssm_context& context, const ssm_selective_scan_args* given, Purpose purpose)
+        : contract(context, purpose) {
+        const auto args = read_arguments(given);
+        u = &contract.input("u", args.u);
+        dt = &contract.input("dt", args.dt);
+        a = &contract.input("a", args.a);
+        b = &contract.input("b", args.b);
+        c = &contract.input("c", args.c);
+        d = &contract.optional_input("d", args.d);
+        z = &contract.optional_input("z", args.z);
+        dt_bias = &contract.optional_input("dt_bias", args.dt_bias);
+        initial_state = &contract.optional_input("initial_state", args.initial_state);
+        cu_seqlens = &contract.optional_input("cu_seqlens", args.cu_seqlens);
+        y = &contract.output("y", args.y);
+        last_state = &contract.optional_output("last_state", args.last_state);
+        params.dt_softplus = read_bool("dt_softplus", args.dt_softplus);
+
+        expect_type(*u, {DataType::float32, DataType::float64, DataType::float16, DataType::bfloat16});
+        params.type = u->type();
+        const DataType real = state_type(params.type);
+        for (const Tensor* tensor : {dt, z, y})
+            expect_type(*tensor, params.type);
+        for (const Tensor* tensor : {d, dt_bias})
+            expect_type(*tensor, real);
+        expect_type(*a, {real, complex_type(real)});
+        params.state = a->type();
+        for (const Tensor* tensor : {initial_state, last_state})
+            expect_type(*tensor, params.state);
+
+        expect_rank(*u, sequence_rank);
+        const int64_t batch = u->shape[0], channels = u->shape[1], length = u->shape[2];
+        const int64_t sequences = expect_cu_seqlens(*cu_seqlens, "u", batch);
+        const int64_t rows = *cu_seqlens ? sequences : batch;
+        for (const Tensor* tensor : {dt, z, y})
+            expect_shape(*tensor, {batch, channels, length});
+        expect_rank(*a, 2);
+        const int64_t states = a->shape[1];
+        expect_shape(*a, {channels, states});
+        for (const Tensor* tensor : {d, dt_bias})
+            expect_shape(*tensor, {channels});
+        for (const Tensor* tensor : {initial_state, last_state})
+            expect_shape(*tensor, {rows, channels, states});
+        params.groups = 1;
+        const Tensor* first = nullptr; // per step
+        for (const Tensor* tensor : {b, c}) {
+            if (tensor->rank != state_sequence_rank) {
+                expect_shape(*tensor, {channels, states});
+                expect_type(*tensor, params.state);
+                continue;
+            }
+            expect_type(*tensor, is_complex(params.state) ? params.state : params.type);
+            const int64_t groups = tensor->shape[1];
+            expect_shape(*tensor, {batch, first ? params.groups : groups, states, length});
+            if (groups < 1 || channels % groups != 0) {
+                fail_argument(tensor->name, "a number of groups that divides the " + std::to_string(channels) + " channels",
+                              std::to_string(groups));
+            }
+            params.groups = groups;
+            first = tensor;
+        }
+
+        contract.expect_outputs_apart();
+
+        is_empty = u->count == 0 || states == 0;
+        if (is_empty)
+            return;
+        const Tensor absent{};
+        const Layout layout = choose_layout(
+            {u, dt, z, y, b->rank == state_sequence_rank ? b : &absent, c->rank == state_sequence_rank ? c : &absent});
+        params.shape.layout = layout;
+        params.shape.batch = batch;
+        params.shape.channels = channels;
+        params.shape.length = length;
+        params.shape.sequences = sequences;
+        params.states = states;
+        plan.add_cu_seqlens(params.shape.cu_seqlens, *cu_seqlens);
+        plan.add(params.u, *u, layout);
+        plan.add(params.dt, *dt, layout);
+        plan.add(params.z, *z, layout);
+        plan.add(params.y, *y, layout);
+        plan.add(params.b, *b, layout);
+        plan.add(params.c, *c, layout);
+        plan.add_compact(params.a, *a);
+        plan.add_compact(params.d, *d);
+        plan.add_compact(params.dt_bias, *dt_bias);
+        plan.add_compact(params.initial_state, *initial_state);
+        plan.add_compact(params.last_state, *last_state);
+    }
+};
+
+} // namespace
+
+extern "C" int32_t ssm_selective_scan(ssm_context* context, const ssm_selective_scan_args* args) {
+    return guarded([&] {
+        ssm_context& self = ssm_context::enter(context);
+        SelectiveScan call(self, args, Purpose::run);
+        check_cu_seqlens(self, *call.cu_seqlens, call.u->shape[2]);
+        if (call.is_empty)
+            return pass_state_on(self, *call.initial_state, *call.last_state);
+        run(self, call.plan, call.params, self.backend.selective_scan, self.backend.selective_scan_workspace);
+    });
+}
+
+extern "C" int32_t ssm_selective_scan_workspace(ssm_context* context, const ssm_selective_scan_args* args, uint64_t* bytes) {
+    return guarded([&] {
+        ssm_context& self = ssm_context::enter(context);
+        uint64_t& answer = required_pointer("bytes", "a pointer", bytes);
+        answer = 0;
+        const SelectiveScan call(self, args, Purpose::query);
+        answer = call.is_empty ? pass_state_on_workspace(*call.initial_state, *call.last_state)
+                               : workspace_bytes(self, call.plan, call.params, self.backend.selective_scan_workspace);
+    });
+}

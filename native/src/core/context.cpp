@@ -66,13 +66,6 @@ void ssm_context::check(int32_t status) const {
     }
 }
 
-void ssm_context::enqueue(RecordedCall function) {
-    if (is_recording())
-        recorded.push_back(std::move(function));
-    else
-        check(call_backend(function, own));
-}
-
 char* ssm_context::workspace(uint64_t bytes) {
     if (bytes == 0)
         return nullptr;

@@ -47,16 +47,21 @@ struct ssm_context {
         check(ssm::call_backend(function, own, arguments...));
     }
 
-    // Runs function(own, &params) or records it.
+    // Makes a call now, or records it: call(own), or function(own, &params) with a copy of the parameters.
+    template <class Call>
+    void enqueue(Call call) {
+        if (is_recording())
+            recorded.push_back(std::move(call));
+        else
+            check(ssm::call_backend(call, own));
+    }
     template <class Params>
     void enqueue(int32_t (*function)(ssm::BackendContext*, const Params*), const Params& params) {
-        if (is_recording()) {
+        if (is_recording())
             recorded.push_back([function, params](ssm::BackendContext* own) { return function(own, &params); });
-        } else {
+        else
             call(function, &params);
-        }
     }
-    void enqueue(ssm::RecordedCall call);
 
     // Scratch memory, 256-byte aligned, until the next call on the context.
     char* workspace(uint64_t bytes);

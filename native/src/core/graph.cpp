@@ -8,11 +8,15 @@ using namespace ssm;
 void ssm_context::begin_capture() {
     if (capturing)
         fail(SSM_ERROR_INVALID_STATE, "ssm_capture_begin: a capture is under way");
-    const std::lock_guard<std::mutex> lock(mutex);
     recorded.clear();
-    if (backend.capture_begin)
-        check_backend(backend.capture_begin, own);
-    capturing = true;
+    int32_t status = SSM_SUCCESS;
+    {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (backend.capture_begin)
+            status = call_backend(backend.capture_begin, own);
+        capturing = status == SSM_SUCCESS;
+    }
+    check(status);
 }
 
 std::unique_ptr<ssm_graph> ssm_context::end_capture() {

@@ -263,7 +263,7 @@ int64_t expect_cu_seqlens(const Tensor& cu_seqlens, const char* sequence, int64_
     if (cu_seqlens.shape[0] < 1)
         fail_argument(cu_seqlens.name, "shape (S+1)", "(0)");
     if (batch != 1) {
-        fail_argument(sequence, "batch 1 where cu_seqlens is given", std::to_string(batch));
+        fail_argument(sequence, "batch 1 with cu_seqlens", std::to_string(batch));
     }
     return cu_seqlens.shape[0] - 1;
 }

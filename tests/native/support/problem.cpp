@@ -1,0 +1,419 @@
+#include "support/problem.h"
+
+#include <algorithm>
+#include <cstring>
+#include <sstream>
+#include <stdexcept>
+
+namespace ssm::test {
+
+namespace {
+
+int64_t product(const std::vector<int64_t>& shape) {
+    int64_t size = 1;
+    for (const int64_t extent : shape)
+        size *= extent;
+    return size;
+}
+
+} // namespace
+
+Tensor::Tensor(Type type, std::vector<int64_t> shape)
+    : type(type), shape(std::move(shape)), values(static_cast<size_t>(product(this->shape))) {}
+
+size_t Tensor::offset_of(std::initializer_list<int64_t> index) const {
+    size_t offset = 0, axis = 0;
+    for (const int64_t i : index)
+        offset = offset * static_cast<size_t>(shape[axis++]) + static_cast<size_t>(i);
+    return offset;
+}
+
+const char* name_of(View view) {
+    static const char* const names[] = {
+        "null_strides",  "compact",         "channel_contiguous", "padded",        "channel_padded", "offset", "strided",
+        "reversed_axes", "broadcast_batch", "broadcast_channel",  "broadcast_time"};
+    return names[static_cast<int>(view)];
+}
+
+const char* name_of(Operation operation) {
+    static const char* const names[] = {"associative_scan", "linear_recurrence", "linear_recurrence_backward",
+                                        "selective_scan"};
+    return names[static_cast<int>(operation)];
+}
+
+std::vector<int64_t> Problem::cu_seqlens() const {
+    std::vector<int64_t> result;
+    if (const auto found = inputs.find("cu_seqlens"); found != inputs.end())
+        for (const Number value : found->second.values)
+            result.push_back(static_cast<int64_t>(value.real()));
+    return result;
+}
+
+std::string Problem::describe() const {
+    std::ostringstream text;
+    text << name_of(operation) << " " << name_of(type);
+    if (operation == Operation::associative_scan)
+        text << " combine " << combine << (exclusive ? " exclusive" : "");
+    text << (reverse ? " reverse" : "") << (dt_softplus ? " softplus" : "");
+    for (const auto& [name, tensor] : inputs) {
+        text << " " << name << "(";
+        for (size_t axis = 0; axis < tensor.shape.size(); ++axis)
+            text << (axis ? "," : "") << tensor.shape[axis];
+        text << ")";
+        if (const auto view = views.find(name); view != views.end())
+            text << ":" << name_of(view->second);
+    }
+    for (const auto& [name, tensor] : outputs) {
+        text << " ->" << name;
+        if (const auto view = views.find(name); view != views.end())
+            text << ":" << name_of(view->second);
+    }
+    if (!inplace.empty())
+        text << " in place of " << inplace;
+    return text.str();
+}
+
+// ---- Placement ---------------------------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr int64_t guard = 256; // bytes on either side of an output
+
+struct Layout {
+    std::vector<int64_t> strides;
+    int64_t extent = 0; // elements from the first to behind the last
+};
+
+// Strides for axes in the order from the outermost in memory to the innermost; gap elements lie behind each inner block.
+Layout lay_out(const std::vector<int64_t>& shape, const std::vector<size_t>& order, int64_t first_stride, int64_t gap,
+               size_t broadcast_axis = SIZE_MAX) {
+    Layout layout;
+    layout.strides.resize(shape.size());
+    int64_t stride = first_stride;
+    for (auto axis = order.rbegin(); axis != order.rend(); ++axis) {
+        if (*axis == broadcast_axis)
+            continue;
+        layout.strides[*axis] = stride;
+        stride = stride * std::max<int64_t>(shape[*axis], 1) + gap;
+    }
+    layout.extent = product(shape) ? 1 : 0;
+    for (size_t axis = 0; axis < shape.size() && layout.extent; ++axis)
+        layout.extent += (shape[axis] - 1) * layout.strides[axis];
+    return layout;
+}
+
+Layout lay_out(View view, const std::vector<int64_t>& shape) {
+    const size_t rank = shape.size();
+    std::vector<size_t> rows(rank), channels, reversed;
+    for (size_t axis = 0; axis < rank; ++axis)
+        rows[axis] = axis;
+    reversed.assign(rows.rbegin(), rows.rend());
+    channels = rows;
+    if (rank >= 3)
+        std::rotate(channels.begin() + 1, channels.end() - 1, channels.end());
+    switch (view) {
+    case View::null_strides:
+    case View::compact:
+    case View::offset:
+        return lay_out(shape, rows, 1, 0);
+    case View::channel_contiguous:
+        return lay_out(shape, channels, 1, 0);
+    case View::padded:
+        return lay_out(shape, rows, 1, 5);
+    case View::channel_padded:
+        return lay_out(shape, channels, 1, 3);
+    case View::strided:
+        return lay_out(shape, rows, 2, 1);
+    case View::reversed_axes:
+        return lay_out(shape, reversed, 1, 0);
+    case View::broadcast_batch:
+        return lay_out(shape, rows, 1, 0, 0);
+    case View::broadcast_channel:
+        return lay_out(shape, rows, 1, 0, 1);
+    case View::broadcast_time:
+        return lay_out(shape, rows, 1, 0, rank - 1);
+    }
+    return {};
+}
+
+} // namespace
+
+Placed::Placed(Context& context, const Tensor& values, View view, bool is_output)
+    : context(context), type(values.type), shape(values.shape) {
+    const Layout layout = lay_out(view, shape);
+    strides = layout.strides;
+    const int64_t element = size_of(type);
+    const int64_t front = is_output ? guard : 0;
+    const int64_t offset = view == View::offset ? element : 0;
+    image.assign(static_cast<size_t>(front + offset + layout.extent * element + (is_output ? guard : 0)), 0xff);
+    byte_positions.resize(values.values.size());
+    std::vector<int64_t> index(shape.size(), 0);
+    for (int64_t& position : byte_positions) {
+        position = 0;
+        for (size_t axis = 0; axis < shape.size(); ++axis)
+            position += index[axis] * strides[axis];
+        position = front + offset + position * element;
+        for (size_t axis = shape.size(); axis-- > 0 && ++index[axis] == shape[axis];)
+            index[axis] = 0;
+    }
+    SSM_CHECK(ssm_allocate(context, image.size(), &memory));
+    tensor.data = memory ? static_cast<unsigned char*>(memory) + front : nullptr;
+    tensor.device = {static_cast<DLDeviceType>(context.device().type), context.device().id};
+    tensor.ndim = static_cast<int32_t>(shape.size());
+    tensor.dtype = dlpack_of(type);
+    tensor.shape = shape.data();
+    tensor.strides = view == View::null_strides ? nullptr : strides.data();
+    tensor.byte_offset = static_cast<uint64_t>(offset);
+    if (is_output)
+        fill_with_nan();
+    else
+        write(values);
+}
+
+Placed::~Placed() {
+    ssm_free(context, memory);
+}
+
+void Placed::write(const Tensor& values) {
+    for (size_t i = 0; i < byte_positions.size(); ++i)
+        encode(type, values.values[i], image.data() + byte_positions[i]);
+    upload(context, image.data(), memory, image.size());
+}
+
+void Placed::fill_with_nan() {
+    std::fill(image.begin(), image.end(), static_cast<unsigned char>(0xff));
+    upload(context, image.data(), memory, image.size());
+}
+
+void Placed::check_unchanged() {
+    std::vector<unsigned char> now(image.size());
+    download(context, memory, now.data(), now.size());
+    if (now != image)
+        throw std::runtime_error("an input was written");
+}
+
+Tensor Placed::take() {
+    std::vector<unsigned char> now(image.size());
+    download(context, memory, now.data(), now.size());
+    Tensor values(type, shape);
+    const size_t element = static_cast<size_t>(size_of(type));
+    for (size_t i = 0; i < byte_positions.size(); ++i) {
+        values.values[i] = decode(type, now.data() + byte_positions[i]);
+        std::memcpy(image.data() + byte_positions[i], now.data() + byte_positions[i], element);
+    }
+    if (now != image)
+        throw std::runtime_error("a byte outside of the tensor was written");
+    return values;
+}
+
+// ---- Calls -------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// The main output, the one that may lie in an input's place.
+const char* main_output(Operation operation) {
+    switch (operation) {
+    case Operation::associative_scan:
+    case Operation::selective_scan:
+        return "y";
+    case Operation::linear_recurrence:
+        return "h";
+    default:
+        return "";
+    }
+}
+
+} // namespace
+
+Call::Call(Context& context, const Problem& problem) : context(context), problem(problem) {
+    const auto view_of = [&](const std::string& name) {
+        const auto found = problem.views.find(name);
+        return found == problem.views.end() ? View::compact : found->second;
+    };
+    for (const auto& [name, tensor] : problem.inputs)
+        tensors[name] = std::make_unique<Placed>(context, tensor, view_of(name), name == problem.inplace);
+    if (!problem.inplace.empty())
+        tensors[problem.inplace]->write(problem.inputs.at(problem.inplace));
+    for (const auto& [name, tensor] : problem.outputs) {
+        output_names.push_back(name);
+        if (problem.inplace.empty() || name != main_output(problem.operation))
+            tensors[name] = std::make_unique<Placed>(context, tensor, view_of(name), true);
+    }
+}
+
+template <class Run>
+int32_t Call::with_args(Run run) {
+    const auto at = [&](const char* name) -> const DLTensor* {
+        const bool in_place = !problem.inplace.empty() && std::string(name) == main_output(problem.operation);
+        const auto found = tensors.find(in_place ? problem.inplace : name);
+        return found == tensors.end() ? nullptr : found->second->get();
+    };
+    switch (problem.operation) {
+    case Operation::associative_scan: {
+        ssm_associative_scan_args args{};
+        args.struct_size = sizeof args;
+        args.combine = problem.combine;
+        args.reverse = problem.reverse;
+        args.exclusive = problem.exclusive;
+        args.x = at("x");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.y = at("y");
+        args.last_state = at("last_state");
+        return run(ssm_associative_scan, ssm_associative_scan_workspace, args);
+    }
+    case Operation::linear_recurrence: {
+        ssm_linear_recurrence_args args{};
+        args.struct_size = sizeof args;
+        args.reverse = problem.reverse;
+        args.a = at("a");
+        args.b = at("b");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.h = at("h");
+        args.last_state = at("last_state");
+        return run(ssm_linear_recurrence, ssm_linear_recurrence_workspace, args);
+    }
+    case Operation::linear_recurrence_backward: {
+        ssm_linear_recurrence_backward_args args{};
+        args.struct_size = sizeof args;
+        args.reverse = problem.reverse;
+        args.a = at("a");
+        args.b = at("b");
+        args.h = at("h");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.grad_h = at("grad_h");
+        args.grad_last_state = at("grad_last_state");
+        args.grad_a = at("grad_a");
+        args.grad_b = at("grad_b");
+        args.grad_initial_state = at("grad_initial_state");
+        return run(ssm_linear_recurrence_backward, ssm_linear_recurrence_backward_workspace, args);
+    }
+    case Operation::selective_scan: {
+        ssm_selective_scan_args args{};
+        args.struct_size = sizeof args;
+        args.dt_softplus = problem.dt_softplus;
+        args.u = at("u");
+        args.dt = at("dt");
+        args.a = at("a");
+        args.b = at("b");
+        args.c = at("c");
+        args.d = at("d");
+        args.z = at("z");
+        args.dt_bias = at("dt_bias");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.y = at("y");
+        args.last_state = at("last_state");
+        return run(ssm_selective_scan, ssm_selective_scan_workspace, args);
+    }
+    }
+    return SSM_ERROR_INTERNAL;
+}
+
+int32_t Call::run() {
+    return with_args([&](auto operation, auto, const auto& args) { return operation(context, &args); });
+}
+
+int32_t Call::query_workspace(uint64_t* bytes) {
+    return with_args([&](auto, auto workspace, const auto& args) { return workspace(context, &args, bytes); });
+}
+
+Outputs Call::take() {
+    SSM_CHECK(ssm_context_synchronize(context));
+    Outputs outputs;
+    for (const std::string& name : output_names) {
+        const bool in_place = !problem.inplace.empty() && name == main_output(problem.operation);
+        outputs[name] = tensors.at(in_place ? problem.inplace : name)->take();
+    }
+    for (const auto& [name, tensor] : problem.inputs)
+        if (name != problem.inplace)
+            tensors.at(name)->check_unchanged();
+    return outputs;
+}
+
+void Call::refill(const Problem& other) {
+    for (const auto& [name, tensor] : other.inputs)
+        tensors.at(name)->write(tensor);
+    problem.inputs = other.inputs;
+}
+
+void Call::clear_outputs() {
+    for (const std::string& name : output_names)
+        if (problem.inplace.empty() || name != main_output(problem.operation))
+            tensors.at(name)->fill_with_nan();
+}
+
+Outputs run(Context& context, const Problem& problem) {
+    Call call(context, problem);
+    check(call.run(), problem.describe().c_str());
+    return call.take();
+}
+
+// ---- Parts -------------------------------------------------------------------------------------------------------------
+
+bool is_sequence(const std::string& name, const Tensor& tensor) {
+    return tensor.shape.size() >= 3 && name.find("state") == std::string::npos;
+}
+
+int64_t length_of(const Problem& problem) {
+    for (const auto& [name, tensor] : problem.inputs)
+        if (is_sequence(name, tensor))
+            return tensor.shape.back();
+    throw std::logic_error("a problem without a sequence");
+}
+
+Tensor slice_time(const Tensor& tensor, int64_t from, int64_t to) {
+    std::vector<int64_t> shape = tensor.shape;
+    const int64_t length = shape.back();
+    shape.back() = to - from;
+    Tensor result(tensor.type, shape);
+    for (int64_t row = 0; length && row < tensor.size() / length; ++row)
+        std::copy_n(tensor.values.begin() + row * length + from, to - from, result.values.begin() + row * (to - from));
+    return result;
+}
+
+Tensor flip_time(const Tensor& tensor) {
+    Tensor result = tensor;
+    const int64_t length = tensor.shape.back();
+    for (int64_t row = 0; length && row < tensor.size() / length; ++row)
+        std::reverse(result.values.begin() + row * length, result.values.begin() + (row + 1) * length);
+    return result;
+}
+
+Tensor row_of(const Tensor& tensor, int64_t row) {
+    std::vector<int64_t> shape = tensor.shape;
+    const int64_t size = tensor.size() / shape[0];
+    shape[0] = 1;
+    Tensor result(tensor.type, shape);
+    std::copy_n(tensor.values.begin() + row * size, size, result.values.begin());
+    return result;
+}
+
+Tensor concatenate(const std::vector<Tensor>& parts, int axis) {
+    std::vector<int64_t> shape = parts.at(0).shape;
+    shape[axis] = 0;
+    int64_t outer = 1, inner = 1;
+    for (int i = 0; i < static_cast<int>(shape.size()); ++i)
+        (i < axis ? outer : inner) *= i == axis ? 1 : shape[i];
+    for (const Tensor& part : parts)
+        shape[axis] += part.shape[axis];
+    Tensor result(parts[0].type, shape);
+    auto to = result.values.begin();
+    for (int64_t i = 0; i < outer; ++i)
+        for (const Tensor& part : parts)
+            to = std::copy_n(part.values.begin() + i * part.shape[axis] * inner, part.shape[axis] * inner, to);
+    return result;
+}
+
+Problem slice_time(const Problem& problem, int64_t from, int64_t to) {
+    Problem part = problem;
+    for (auto* tensors : {&part.inputs, &part.outputs})
+        for (auto& [name, tensor] : *tensors)
+            if (is_sequence(name, tensor))
+                tensor = slice_time(tensor, from, to);
+    return part;
+}
+
+} // namespace ssm::test

@@ -1,0 +1,133 @@
+// A problem is one call of an operation as host data: its arguments by the names of the C ABI, and how each tensor
+// lies in memory. A Call is a problem placed on a device through the C ABI, ready to run.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "support/device.h"
+
+namespace ssm::test {
+
+// Values in row-major order, each exactly representable in the type.
+struct Tensor {
+    Type type = Type::float32;
+    std::vector<int64_t> shape;
+    std::vector<Number> values;
+
+    Tensor() = default;
+    Tensor(Type type, std::vector<int64_t> shape);
+    int64_t size() const { return static_cast<int64_t>(values.size()); }
+    template <class... Index>
+    Number& at(Index... index) {
+        return values[offset_of({static_cast<int64_t>(index)...})];
+    }
+    template <class... Index>
+    Number at(Index... index) const {
+        return values[offset_of({static_cast<int64_t>(index)...})];
+    }
+
+  private:
+    size_t offset_of(std::initializer_list<int64_t> index) const;
+};
+
+// How a tensor lies in memory.
+enum class View {
+    null_strides,       // row-major, strides left out
+    compact,            // row-major: time is contiguous
+    channel_contiguous, // the last axis, time, outside the others but the batch
+    padded,             // row-major with gaps behind each row
+    channel_padded,     // channel_contiguous with gaps
+    offset,             // row-major, one element behind an aligned address (byte_offset)
+    strided,            // every second element along time
+    reversed_axes,      // the first axis is the contiguous one
+    broadcast_batch,    // stride 0 on the first axis (inputs that do not change along it)
+    broadcast_channel,  // stride 0 on the second axis
+    broadcast_time,     // stride 0 on the last axis
+};
+const char* name_of(View view);
+
+enum class Operation { associative_scan, linear_recurrence, linear_recurrence_backward, selective_scan };
+const char* name_of(Operation operation);
+
+struct Problem {
+    Operation operation = Operation::linear_recurrence;
+    Type type = Type::float32;
+    bool reverse = false;
+    bool exclusive = false;
+    bool dt_softplus = false;
+    ssm_combine combine = SSM_COMBINE_ADD;
+    std::map<std::string, Tensor> inputs;
+    std::map<std::string, Tensor> outputs; // what is asked for: type and shape; the values do not matter
+    std::map<std::string, View> views;     // compact where not named
+    std::string inplace;                   // the input that the main output overwrites
+
+    std::vector<int64_t> cu_seqlens() const; // empty where not packed
+    std::string describe() const;
+};
+
+using Outputs = std::map<std::string, Tensor>;
+
+// A tensor on a device. Outputs start as NaN (every byte 0xff), as do the gaps between elements; an input ends where
+// its memory ends, an output has guards on both sides.
+class Placed {
+  public:
+    Placed(Context& context, const Tensor& tensor, View view, bool is_output);
+    ~Placed();
+    Placed(const Placed&) = delete;
+    Placed& operator=(const Placed&) = delete;
+    const DLTensor* get() const { return &tensor; }
+    void write(const Tensor& values);
+    void fill_with_nan();
+    // Copies back. Throws if a byte outside the view has changed.
+    Tensor take();
+    // Throws if any byte has changed since the last write.
+    void check_unchanged();
+
+  private:
+    Context& context;
+    Type type;
+    std::vector<int64_t> shape, strides;
+    std::vector<int64_t> byte_positions; // of each element, row-major
+    std::vector<unsigned char> image;    // what was uploaded last
+    void* memory = nullptr;
+    DLTensor tensor{};
+};
+
+class Call {
+  public:
+    Call(Context& context, const Problem& problem);
+    int32_t run();
+    int32_t query_workspace(uint64_t* bytes);
+    // Waits, then copies the outputs back.
+    Outputs take();
+    // Writes the values of another problem of the same shapes into the inputs.
+    void refill(const Problem& other);
+    void clear_outputs();
+
+  private:
+    template <class Run>
+    int32_t with_args(Run run);
+    Context& context;
+    Problem problem;
+    std::map<std::string, std::unique_ptr<Placed>> tensors;
+    std::vector<std::string> output_names;
+};
+
+// Places, runs, takes back. Throws if a call fails.
+Outputs run(Context& context, const Problem& problem);
+
+// Parts of problems.
+bool is_sequence(const std::string& name, const Tensor& tensor); // has a time axis, the last
+int64_t length_of(const Problem& problem);
+Tensor slice_time(const Tensor& tensor, int64_t from, int64_t to);
+Tensor flip_time(const Tensor& tensor);
+Tensor row_of(const Tensor& tensor, int64_t row); // keeps the first axis, with length 1
+Tensor concatenate(const std::vector<Tensor>& parts, int axis);
+// The same calculation on a part of time; states stay as they are.
+Problem slice_time(const Problem& problem, int64_t from, int64_t to);
+
+} // namespace ssm::test

@@ -1,0 +1,266 @@
+#include "support/problems.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace ssm::test {
+
+Tensor uniform(Type type, std::vector<int64_t> shape, double low, double high, Random& random) {
+    Tensor tensor(type, std::move(shape));
+    for (Number& value : tensor.values) {
+        const double re = random.uniform(low, high);
+        value = rounded(type, is_complex(type) ? Number(re, random.uniform(low, high)) : Number(re));
+    }
+    return tensor;
+}
+
+Tensor decays(Type type, std::vector<int64_t> shape, Random& random) {
+    Tensor tensor(type, shape);
+    const int64_t channels = shape[1], length = shape[2];
+    for (int64_t i = 0; i < tensor.size(); ++i) {
+        const int64_t memory = std::min<int64_t>(i / length % channels, 6);
+        const double magnitude = 1 - random.uniform(0.1, 1) * std::pow(10.0, -static_cast<double>(memory));
+        const double angle = random.uniform(-1, 1) * (memory == 0 ? 3.14 : 0.3);
+        Number value = magnitude;
+        if (is_complex(type))
+            value = std::polar(magnitude, angle);
+        else if (memory % 2 == 0 && random.integer(0, 1))
+            value = -magnitude;
+        tensor.values[i] = rounded(type, value);
+    }
+    return tensor;
+}
+
+Tensor constant_along(const Tensor& tensor, int axis) {
+    Tensor result = tensor;
+    int64_t inner = 1;
+    for (size_t i = axis + 1; i < tensor.shape.size(); ++i)
+        inner *= tensor.shape[i];
+    for (int64_t i = 0; i < tensor.size(); ++i)
+        result.values[i] = tensor.values[i / (inner * tensor.shape[axis]) * (inner * tensor.shape[axis]) + i % inner];
+    return result;
+}
+
+namespace {
+
+int64_t state_rows(const Size& size) {
+    return size.cu_seqlens.empty() ? size.batch : static_cast<int64_t>(size.cu_seqlens.size()) - 1;
+}
+
+Problem start(Operation operation, const Size& size) {
+    Problem problem;
+    problem.operation = operation;
+    problem.type = size.type;
+    if (!size.cu_seqlens.empty()) {
+        Tensor bounds(Type::int64, {static_cast<int64_t>(size.cu_seqlens.size())});
+        for (size_t i = 0; i < size.cu_seqlens.size(); ++i)
+            bounds.values[i] = static_cast<double>(size.cu_seqlens[i]);
+        problem.inputs["cu_seqlens"] = bounds;
+    }
+    return problem;
+}
+
+// Factors whose products stay between 1/4 and 4: quotients of neighbours in a row of random numbers.
+Tensor factors(Type type, std::vector<int64_t> shape, Random& random) {
+    Tensor tensor(type, shape);
+    Number before = 1, product = 1;
+    for (int64_t i = 0; i < tensor.size(); ++i) {
+        if (i % shape[2] == 0)
+            before = product = 1;
+        Number next = random.uniform(0.5, 2) * (random.integer(0, 1) ? 1 : -1);
+        if (is_complex(type))
+            next *= std::polar(1.0, random.uniform(-3, 3));
+        // Against the product of the rounded factors, so that it does not drift.
+        tensor.values[i] = rounded(type, next / product);
+        product *= tensor.values[i];
+    }
+    return tensor;
+}
+
+std::vector<Problem> associative_scan(const Size& size) {
+    Random random(size.seed);
+    const Type type = size.type, state = state_type(type);
+    const std::vector<int64_t> shape{size.batch, size.channels, size.length}, state_shape{state_rows(size), size.channels};
+    const Tensor terms = uniform(type, shape, -1, 1, random);
+    const Tensor quotients = factors(type, shape, random);
+    const Tensor initial = uniform(state, state_shape, 0.5, 2, random);
+    std::vector<Problem> result;
+    const auto add = [&](ssm_combine combine, bool reverse, bool exclusive, bool with_states) {
+        Problem problem = start(Operation::associative_scan, size);
+        problem.combine = combine;
+        problem.reverse = reverse;
+        problem.exclusive = exclusive;
+        problem.inputs["x"] = combine == SSM_COMBINE_MULTIPLY ? quotients : terms;
+        problem.outputs["y"] = Tensor(type, shape);
+        if (with_states) {
+            problem.inputs["initial_state"] = initial;
+            problem.outputs["last_state"] = Tensor(state, state_shape);
+        }
+        result.push_back(problem);
+    };
+    add(SSM_COMBINE_ADD, false, false, false);
+    add(SSM_COMBINE_ADD, true, true, true);
+    add(SSM_COMBINE_ADD, false, true, false);
+    add(SSM_COMBINE_MULTIPLY, false, false, true);
+    add(SSM_COMBINE_MULTIPLY, true, true, false);
+    if (!is_complex(type)) {
+        add(SSM_COMBINE_MAXIMUM, false, false, false);
+        add(SSM_COMBINE_MAXIMUM, true, false, true);
+        // A low start, so that it does not decide everything.
+        result.back().inputs["initial_state"] = uniform(state, state_shape, -1, 0.9, random);
+        add(SSM_COMBINE_MINIMUM, true, false, false);
+        add(SSM_COMBINE_MINIMUM, false, false, true);
+        result.back().inputs["initial_state"] = uniform(state, state_shape, -0.9, 1, random);
+    }
+    return result;
+}
+
+std::vector<Problem> linear_recurrence(const Size& size) {
+    Random random(size.seed);
+    const Type type = size.type, state = state_type(type);
+    const std::vector<int64_t> shape{size.batch, size.channels, size.length}, state_shape{state_rows(size), size.channels};
+    const Tensor a = decays(type, shape, random), b = uniform(type, shape, -1, 1, random);
+    const Tensor initial = uniform(state, state_shape, -2, 2, random);
+    std::vector<Problem> result;
+    const auto add = [&](bool reverse, bool with_states) {
+        Problem problem = start(Operation::linear_recurrence, size);
+        problem.reverse = reverse;
+        problem.inputs["a"] = a;
+        problem.inputs["b"] = b;
+        problem.outputs["h"] = Tensor(type, shape);
+        if (with_states) {
+            problem.inputs["initial_state"] = initial;
+            problem.outputs["last_state"] = Tensor(state, state_shape);
+        }
+        result.push_back(problem);
+    };
+    add(false, false);
+    add(false, true);
+    add(true, true);
+    add(true, false);
+    return result;
+}
+
+std::vector<Problem> linear_recurrence_backward(const Size& size) {
+    Random random(size.seed + 1000);
+    std::vector<Problem> result;
+    for (const Problem& forward : linear_recurrence(size)) {
+        const Tensor& a = forward.inputs.at("a");
+        const Tensor states(state_type(size.type), {state_rows(size), size.channels});
+        Problem problem = forward;
+        problem.operation = Operation::linear_recurrence_backward;
+        problem.inputs["grad_h"] = uniform(size.type, a.shape, -1, 1, random);
+        problem.outputs = {{"grad_a", Tensor(size.type, a.shape)}, {"grad_b", Tensor(size.type, a.shape)}};
+        if (forward.inputs.count("initial_state")) {
+            problem.inputs["grad_last_state"] = uniform(states.type, states.shape, -2, 2, random);
+            problem.outputs["grad_initial_state"] = states;
+        }
+        // Every other variant gives h itself in place of b, the rest lets it be calculated again.
+        if (result.size() % 2 == 1) {
+            problem.inputs.erase("b");
+            problem.inputs["h"] = uniform(size.type, a.shape, -3, 3, random);
+        }
+        result.push_back(problem);
+    }
+    // Gradients left out, one at a time.
+    Problem only_b = result[1];
+    only_b.inputs.erase("h");
+    only_b.inputs.erase("initial_state");
+    only_b.outputs.erase("grad_a");
+    only_b.outputs.erase("grad_initial_state");
+    Problem only_a = result[2];
+    only_a.outputs.erase("grad_b");
+    only_a.outputs.erase("grad_initial_state");
+    Problem only_initial = only_b;
+    only_initial.outputs.clear();
+    only_initial.outputs["grad_initial_state"] = result[1].outputs.at("grad_initial_state");
+    result.push_back(only_b);
+    result.push_back(only_a);
+    result.push_back(only_initial);
+    return result;
+}
+
+struct SelectiveOptions {
+    int64_t states;
+    int64_t groups;
+    bool is_complex, b_is_constant, c_is_constant;
+    bool softplus, with_d, with_z, with_bias, with_states;
+};
+
+Problem selective_scan(const Size& size, const SelectiveOptions& options) {
+    Random random(size.seed);
+    const Type type = size.type, real_state = state_type(type);
+    const Type state = options.is_complex ? complex_of(type) : real_state;
+    const Type step_type = options.is_complex ? state : type;
+    const int64_t channels = size.channels, states = options.states;
+    const int64_t groups = options.groups > 1 && channels % options.groups == 0 ? options.groups : 1;
+    const std::vector<int64_t> shape{size.batch, channels, size.length}, rates{channels, states};
+    const std::vector<int64_t> state_shape{state_rows(size), channels, states};
+
+    Problem problem = start(Operation::selective_scan, size);
+    problem.dt_softplus = options.softplus;
+    problem.inputs["u"] = uniform(type, shape, -1, 1, random);
+    problem.inputs["dt"] = options.softplus ? uniform(type, shape, -5, 1, random) : uniform(type, shape, 0.001, 0.4, random);
+    Tensor a(state, rates);
+    for (int64_t i = 0; i < a.size(); ++i) {
+        // Rates from fast to almost nothing, over the states.
+        const double rate = -std::pow(10.0, 0.5 - 0.6 * static_cast<double>(i % states)) * random.uniform(0.5, 1.5);
+        a.values[i] = rounded(state, Number(rate, options.is_complex ? random.uniform(-4, 4) : 0));
+    }
+    problem.inputs["a"] = a;
+    const std::vector<int64_t> per_step{size.batch, groups, states, size.length};
+    problem.inputs["b"] =
+        options.b_is_constant ? uniform(state, rates, -1, 1, random) : uniform(step_type, per_step, -1, 1, random);
+    problem.inputs["c"] =
+        options.c_is_constant ? uniform(state, rates, -1, 1, random) : uniform(step_type, per_step, -1, 1, random);
+    if (options.with_d)
+        problem.inputs["d"] = uniform(real_state, {channels}, -1, 1, random);
+    if (options.with_z)
+        problem.inputs["z"] = uniform(type, shape, -4, 4, random);
+    if (options.with_bias)
+        problem.inputs["dt_bias"] = uniform(real_state, {channels}, 0.01, 0.5, random);
+    problem.outputs["y"] = Tensor(type, shape);
+    if (options.with_states) {
+        problem.inputs["initial_state"] = uniform(state, state_shape, -2, 2, random);
+        problem.outputs["last_state"] = Tensor(state, state_shape);
+    }
+    return problem;
+}
+
+std::vector<Problem> selective_scan(const Size& size) {
+    const SelectiveOptions options[] = {
+        // states, groups, complex a, b constant, c constant, softplus, d, z, dt_bias, states carried
+        {16, 1, false, false, false, true, true, true, true, true},     // as Mamba calls it
+        {4, 1, false, false, false, false, false, false, false, false}, // nothing optional
+        {5, 2, false, false, false, true, true, false, false, true},    // groups, a number of states that fills no vector
+        {3, 1, false, true, false, false, false, true, true, false},
+        {8, 2, false, false, true, true, false, true, false, true},
+        {2, 1, false, true, true, true, true, false, true, true},
+        {4, 2, true, false, false, true, true, true, true, true},
+        {3, 1, true, true, true, false, false, false, false, true},
+        {1, 1, true, true, false, true, false, true, false, false},
+        {1, 1, false, false, false, true, false, false, true, true},
+    };
+    std::vector<Problem> result;
+    for (const SelectiveOptions& option : options)
+        result.push_back(selective_scan(size, option));
+    return result;
+}
+
+} // namespace
+
+std::vector<Problem> problems(Operation operation, const Size& size) {
+    switch (operation) {
+    case Operation::associative_scan:
+        return associative_scan(size);
+    case Operation::linear_recurrence:
+        return linear_recurrence(size);
+    case Operation::linear_recurrence_backward:
+        return linear_recurrence_backward(size);
+    case Operation::selective_scan:
+        return selective_scan(size);
+    }
+    return {};
+}
+
+} // namespace ssm::test

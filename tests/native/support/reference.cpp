@@ -1,0 +1,402 @@
+#include "support/reference.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace ssm::test {
+
+namespace {
+
+constexpr double safety = 8;
+
+// One sequence of a problem: a batch row, or a packed sequence.
+struct Segment {
+    int64_t batch;     // row of the sequence tensors
+    int64_t state_row; // row of the states
+    int64_t begin, end;
+};
+
+std::vector<Segment> segments_of(const Problem& problem, int64_t batch, int64_t length) {
+    std::vector<Segment> segments;
+    const std::vector<int64_t> bounds = problem.cu_seqlens();
+    if (bounds.empty())
+        for (int64_t row = 0; row < batch; ++row)
+            segments.push_back({row, row, 0, length});
+    for (size_t s = 0; s + 1 < bounds.size(); ++s)
+        segments.push_back({0, static_cast<int64_t>(s), bounds[s], bounds[s + 1]});
+    return segments;
+}
+
+const Tensor* find(const std::map<std::string, Tensor>& tensors, const char* name) {
+    const auto found = tensors.find(name);
+    return found == tensors.end() ? nullptr : &found->second;
+}
+
+Expected* prepare(Reference& result, const Problem& problem, const char* name) {
+    const Tensor* wanted = find(problem.outputs, name);
+    if (!wanted)
+        return nullptr;
+    Expected& expected = result[name];
+    expected.value = *wanted;
+    expected.limit.assign(wanted->values.size(), 0.0);
+    return &expected;
+}
+
+// Stores a value with the limit of its calculation, to which storing it adds a rounding.
+void store(Expected* expected, Number value, double limit, int64_t index) {
+    if (!expected)
+        return;
+    const Type type = expected->value.type;
+    const double storing = is_half(type) ? roundoff(type) * std::abs(value) : 0;
+    expected->value.values[index] = value;
+    expected->limit[index] = limit + storing + 4 * underflow(type) + 4 * underflow(state_type(type));
+}
+
+// The roundings of a sum or recurrence, as the header of this file tells.
+class Roundings {
+  public:
+    Roundings(Type type, Number start)
+        : unit(roundoff(state_type(type)) * (is_complex(type) ? 2 : 1)), peak(std::abs(start)) {}
+    // One more step with this decay and new state; further is what the step's coefficients are off by.
+    void step(double decay, Number state, double further = 0) {
+        peak = std::max(decay * peak, std::abs(state));
+        const double rounding = 2 * unit * peak + further;
+        variance = decay * decay * variance + rounding * rounding;
+    }
+    double limit() const { return safety * std::sqrt(variance); }
+
+  private:
+    double unit, peak, variance = 0;
+};
+
+// ---- Operations --------------------------------------------------------------------------------------------------------
+
+Reference associative_scan(const Problem& problem) {
+    Reference result;
+    const Tensor& x = problem.inputs.at("x");
+    const Tensor* initial = find(problem.inputs, "initial_state");
+    Expected* y = prepare(result, problem, "y");
+    Expected* last = prepare(result, problem, "last_state");
+    const int64_t channels = x.shape[1], length = x.shape[2];
+    const Type type = x.type;
+    const double infinity = std::numeric_limits<double>::infinity();
+    const double identities[] = {0, 1, -infinity, infinity};
+    const double unit = roundoff(state_type(type)) * (is_complex(type) ? 2 : 1);
+
+    for (const Segment& segment : segments_of(problem, x.shape[0], length))
+        for (int64_t channel = 0; channel < channels; ++channel) {
+            const int64_t state = segment.state_row * channels + channel;
+            Number sum = initial ? initial->values[state] : identities[problem.combine];
+            Roundings roundings(type, sum);
+            int64_t count = 0;
+            const auto limit = [&] {
+                switch (problem.combine) {
+                case SSM_COMBINE_ADD:
+                    return roundings.limit();
+                case SSM_COMBINE_MULTIPLY:
+                    return safety * unit * std::abs(sum) * std::sqrt(static_cast<double>(count));
+                default:
+                    return 0.0;
+                }
+            };
+            for (int64_t step = segment.begin; step < segment.end; ++step) {
+                const int64_t t = problem.reverse ? segment.end - 1 - (step - segment.begin) : step;
+                const int64_t index = (segment.batch * channels + channel) * length + t;
+                const Number value = x.values[index];
+                if (problem.exclusive)
+                    store(y, sum, limit(), index);
+                switch (problem.combine) {
+                case SSM_COMBINE_ADD:
+                    sum += value;
+                    break;
+                case SSM_COMBINE_MULTIPLY:
+                    sum *= value;
+                    break;
+                case SSM_COMBINE_MAXIMUM:
+                    sum = std::isnan(sum.real()) || sum.real() >= value.real() ? sum : value;
+                    break;
+                case SSM_COMBINE_MINIMUM:
+                    sum = std::isnan(sum.real()) || sum.real() <= value.real() ? sum : value;
+                    break;
+                }
+                ++count;
+                roundings.step(1, sum);
+                if (!problem.exclusive)
+                    store(y, sum, limit(), index);
+            }
+            store(last, sum, limit(), state);
+        }
+    return result;
+}
+
+// h of linear_recurrence in double, for forward and backward alike.
+void linear_recurrence(const Problem& problem, Expected* h, Expected* last) {
+    const Tensor& a = problem.inputs.at("a");
+    const Tensor& b = problem.inputs.at("b");
+    const Tensor* initial = find(problem.inputs, "initial_state");
+    const int64_t channels = a.shape[1], length = a.shape[2];
+    for (const Segment& segment : segments_of(problem, a.shape[0], length))
+        for (int64_t channel = 0; channel < channels; ++channel) {
+            const int64_t state = segment.state_row * channels + channel;
+            Number value = initial ? initial->values[state] : 0;
+            Roundings roundings(a.type, value);
+            for (int64_t step = segment.begin; step < segment.end; ++step) {
+                const int64_t t = problem.reverse ? segment.end - 1 - (step - segment.begin) : step;
+                const int64_t index = (segment.batch * channels + channel) * length + t;
+                value = a.values[index] * value + b.values[index];
+                roundings.step(std::abs(a.values[index]), value);
+                store(h, value, roundings.limit(), index);
+            }
+            store(last, value, roundings.limit(), state);
+        }
+}
+
+Reference linear_recurrence(const Problem& problem) {
+    Reference result;
+    Expected* h = prepare(result, problem, "h");
+    Expected* last = prepare(result, problem, "last_state");
+    linear_recurrence(problem, h, last);
+    return result;
+}
+
+Reference linear_recurrence_backward(const Problem& problem) {
+    Reference result;
+    const Tensor& a = problem.inputs.at("a");
+    const Tensor& grad_h = problem.inputs.at("grad_h");
+    const Tensor* initial = find(problem.inputs, "initial_state");
+    const Tensor* grad_last = find(problem.inputs, "grad_last_state");
+    Expected* grad_a = prepare(result, problem, "grad_a");
+    Expected* grad_b = prepare(result, problem, "grad_b");
+    Expected* grad_initial = prepare(result, problem, "grad_initial_state");
+    const int64_t channels = a.shape[1], length = a.shape[2];
+    const double unit = roundoff(state_type(a.type)) * (is_complex(a.type) ? 2 : 1);
+
+    // The states: given, or calculated from b and then stored in the type of a.
+    Expected h;
+    h.value = Tensor(a.type, a.shape);
+    h.limit.assign(a.values.size(), 0.0);
+    if (const Tensor* given = find(problem.inputs, "h"))
+        h.value.values = given->values;
+    else if (problem.inputs.count("b"))
+        linear_recurrence(problem, &h, nullptr);
+
+    for (const Segment& segment : segments_of(problem, a.shape[0], length))
+        for (int64_t channel = 0; channel < channels; ++channel) {
+            const int64_t state = segment.state_row * channels + channel;
+            Number gradient = grad_last ? grad_last->values[state] : 0; // of the state after the step at hand
+            double decay = 1;
+            Roundings roundings(a.type, gradient);
+            for (int64_t step = segment.begin; step < segment.end; ++step) {
+                // Against the direction of the forward call.
+                const int64_t t = problem.reverse ? step : segment.end - 1 - (step - segment.begin);
+                const int64_t index = (segment.batch * channels + channel) * length + t;
+                const int64_t before = problem.reverse ? t + 1 : t - 1;
+                const bool is_first = before < segment.begin || before >= segment.end;
+                gradient += grad_h.values[index];
+                roundings.step(decay, gradient);
+                store(grad_b, gradient, roundings.limit(), index);
+                const int64_t index_before = index + before - t;
+                const Number state_before = !is_first ? h.value.values[index_before] : initial ? initial->values[state] : 0;
+                const double limit_before = is_first ? 0 : h.limit[index_before];
+                const Number product = gradient * std::conj(state_before);
+                store(grad_a, product,
+                      roundings.limit() * std::abs(state_before) + limit_before * std::abs(gradient) +
+                          4 * unit * std::abs(product),
+                      index);
+                gradient *= std::conj(a.values[index]);
+                decay = std::abs(a.values[index]);
+            }
+            // The last factor decays the roundings once more.
+            roundings.step(decay, gradient);
+            store(grad_initial, gradient, roundings.limit(), state);
+        }
+    return result;
+}
+
+Reference selective_scan(const Problem& problem) {
+    Reference result;
+    const Tensor& u = problem.inputs.at("u");
+    const Tensor& dt = problem.inputs.at("dt");
+    const Tensor& a = problem.inputs.at("a");
+    const Tensor& b = problem.inputs.at("b");
+    const Tensor& c = problem.inputs.at("c");
+    const Tensor* d = find(problem.inputs, "d");
+    const Tensor* z = find(problem.inputs, "z");
+    const Tensor* bias = find(problem.inputs, "dt_bias");
+    const Tensor* initial = find(problem.inputs, "initial_state");
+    Expected* y = prepare(result, problem, "y");
+    Expected* last = prepare(result, problem, "last_state");
+    const int64_t channels = u.shape[1], length = u.shape[2], states = a.shape[1];
+    const double unit = roundoff(state_type(u.type)) * (is_complex(a.type) ? 2 : 1);
+
+    // b or c at a step: per group and step, or constant per channel.
+    const auto at = [&](const Tensor& tensor, int64_t batch, int64_t channel, int64_t n, int64_t t) {
+        if (tensor.shape.size() == 2)
+            return tensor.values[channel * states + n];
+        const int64_t groups = tensor.shape[1];
+        const int64_t group = channel / (channels / groups);
+        return tensor.values[((batch * groups + group) * states + n) * length + t];
+    };
+    for (const Segment& segment : segments_of(problem, u.shape[0], length))
+        for (int64_t channel = 0; channel < channels; ++channel) {
+            const int64_t first_state = (segment.state_row * channels + channel) * states;
+            std::vector<Number> h(states);
+            std::vector<Roundings> roundings;
+            for (int64_t n = 0; n < states; ++n) {
+                h[n] = initial ? initial->values[first_state + n] : 0;
+                roundings.emplace_back(a.type, h[n]);
+            }
+            for (int64_t t = segment.begin; t < segment.end; ++t) {
+                const int64_t index = (segment.batch * channels + channel) * length + t;
+                double s = dt.values[index].real() + (bias ? bias->values[channel].real() : 0);
+                // What s itself may be off by, relative to its size: dt + dt_bias can cancel.
+                double s_error = bias ? unit * (std::abs(dt.values[index]) + std::abs(bias->values[channel])) : 0;
+                if (problem.dt_softplus) {
+                    s_error *= 1 / (1 + std::exp(-s));
+                    s = std::max(s, 0.0) + std::log1p(std::exp(-std::abs(s)));
+                    s_error += 4 * unit * s;
+                }
+                const double input = u.values[index].real();
+                Number sum = 0;
+                double sum_magnitude = 0, sum_variance = 0;
+                for (int64_t n = 0; n < states; ++n) {
+                    const Number rate = a.values[channel * states + n];
+                    const Number decay = std::exp(s * rate);
+                    const Number added = s * at(b, segment.batch, channel, n, t) * input;
+                    const double before = std::abs(decay * h[n]);
+                    h[n] = decay * h[n] + added;
+                    // The exponential, its argument and the product each round; an error of s counts directly.
+                    const double of_decay = before * (std::abs(rate) * s_error + unit * (4 + 2 * std::abs(s * rate)));
+                    const double of_added = s != 0 ? std::abs(added) * (s_error / std::abs(s) + 3 * unit) : 0;
+                    roundings[n].step(std::abs(decay), h[n], of_decay + of_added);
+                    const Number readout = at(c, segment.batch, channel, n, t);
+                    sum += h[n] * readout;
+                    sum_magnitude += std::abs(h[n] * readout);
+                    const double limit = roundings[n].limit() * std::abs(readout);
+                    sum_variance += limit * limit;
+                }
+                double value = is_complex(a.type) ? 2 * sum.real() : sum.real();
+                double limit = std::sqrt(sum_variance) + safety * unit * sum_magnitude;
+                if (is_complex(a.type))
+                    limit *= 2;
+                if (d) {
+                    value += d->values[channel].real() * input;
+                    limit += 2 * unit * std::abs(d->values[channel].real() * input);
+                }
+                if (z) {
+                    const double gate = z->values[index].real();
+                    const double silu = gate / (1 + std::exp(-gate));
+                    value *= silu;
+                    limit = limit * std::abs(silu) + 6 * unit * std::abs(value);
+                }
+                store(y, value, limit, index);
+            }
+            for (int64_t n = 0; n < states; ++n)
+                store(last, h[n], roundings[n].limit(), first_state + n);
+        }
+    return result;
+}
+
+} // namespace
+
+Reference reference(const Problem& problem) {
+    switch (problem.operation) {
+    case Operation::associative_scan:
+        return associative_scan(problem);
+    case Operation::linear_recurrence:
+        return linear_recurrence(problem);
+    case Operation::linear_recurrence_backward:
+        return linear_recurrence_backward(problem);
+    case Operation::selective_scan:
+        return selective_scan(problem);
+    }
+    return {};
+}
+
+// ---- Comparisons -------------------------------------------------------------------------------------------------------
+
+namespace {
+
+std::string index_text(const Tensor& tensor, int64_t index) {
+    std::string text = ")";
+    for (size_t axis = tensor.shape.size(); axis-- > 0; index /= tensor.shape[axis])
+        text = (axis ? "," : "(") + std::to_string(index % tensor.shape[axis]) + text;
+    return text;
+}
+
+bool is_finite(Number value) {
+    return std::isfinite(value.real()) && std::isfinite(value.imag());
+}
+
+// Zero where the value is right, otherwise by how many limits it is off (infinite where it is not even comparable).
+double excess(Number value, Number expected, double limit, bool is_complex) {
+    const double infinity = std::numeric_limits<double>::infinity();
+    if (!is_finite(expected)) {
+        if (is_complex) // complex products spread infinities and NaN in more than one legal way
+            return is_finite(value) ? infinity : 0;
+        const bool same = std::isnan(expected.real()) ? std::isnan(value.real()) : value.real() == expected.real();
+        return same ? 0 : infinity;
+    }
+    const double error = std::abs(value - expected);
+    if (error == 0)
+        return 0;
+    return std::isfinite(error) && limit > 0 ? error / limit : infinity;
+}
+
+void expect_within(const std::string& name, const Tensor& value, const Tensor& expected, const std::vector<double>& limit,
+                   double scale, const std::string& context) {
+    ASSERT_EQ(value.shape, expected.shape) << name << " of " << context;
+    int64_t wrong = 0, first = -1, worst = -1;
+    double worst_excess = 0;
+    for (int64_t i = 0; i < value.size(); ++i) {
+        const double off = excess(value.values[i], expected.values[i], limit[i] * scale, is_complex(value.type));
+        if (off > 1) {
+            ++wrong;
+            if (first < 0)
+                first = i;
+            if (off > worst_excess) {
+                worst_excess = off;
+                worst = i;
+            }
+        }
+    }
+    if (wrong)
+        ADD_FAILURE() << name << " of " << context << ": " << wrong << " of " << value.size()
+                      << " elements are beyond their limits; the first at " << index_text(value, first) << ": "
+                      << value.values[first] << ", expected " << expected.values[first] << " within " << limit[first] * scale
+                      << "; the worst at " << index_text(value, worst) << ": " << value.values[worst] << ", expected "
+                      << expected.values[worst] << " within " << limit[worst] * scale;
+}
+
+} // namespace
+
+void expect_near(const Outputs& outputs, const Reference& expected, const std::string& context) {
+    ASSERT_EQ(outputs.size(), expected.size()) << context;
+    for (const auto& [name, value] : outputs)
+        expect_within(name, value, expected.at(name).value, expected.at(name).limit, 1, context);
+}
+
+void expect_agree(const Outputs& first, const Outputs& second, const Reference& limits, const std::string& context) {
+    ASSERT_EQ(first.size(), second.size()) << context;
+    for (const auto& [name, value] : first)
+        expect_within(name, value, second.at(name), limits.at(name).limit, 2, context);
+}
+
+void expect_identical(const Outputs& first, const Outputs& second, const std::string& context) {
+    ASSERT_EQ(first.size(), second.size()) << context;
+    for (const auto& [name, value] : first) {
+        const Tensor& other = second.at(name);
+        ASSERT_EQ(value.shape, other.shape) << name << " of " << context;
+        for (int64_t i = 0; i < value.size(); ++i)
+            if (std::memcmp(&value.values[i], &other.values[i], sizeof(Number)) != 0) {
+                ADD_FAILURE() << name << " of " << context << " differs at " << index_text(value, i) << ": "
+                              << value.values[i] << " and " << other.values[i];
+                break;
+            }
+    }
+}
+
+} // namespace ssm::test

@@ -1,0 +1,613 @@
+#include "support/sequence_tests.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <thread>
+
+#include "support/allocations.h"
+
+namespace ssm::test {
+
+namespace {
+
+const View both_layouts[] = {View::compact, View::channel_contiguous};
+
+void set_views(Problem& problem, View view) {
+    for (const auto* tensors : {&problem.inputs, &problem.outputs})
+        for (const auto& [name, tensor] : *tensors)
+            if (is_sequence(name, tensor))
+                problem.views[name] = view;
+}
+
+void run_and_compare(Context& context, const Problem& problem, const Reference& expected, const std::string& note = "") {
+    const std::string text = problem.describe() + (note.empty() ? "" : ", " + note);
+    expect_near(run(context, problem), expected, text);
+}
+
+// In both layouts against the reference.
+void compare_layouts(Context& context, const std::vector<Problem>& all, const std::string& note = "") {
+    for (Problem problem : all) {
+        const Reference expected = reference(problem);
+        for (const View layout : both_layouts) {
+            set_views(problem, layout);
+            run_and_compare(context, problem, expected, note);
+        }
+        if (testing::Test::HasFailure())
+            return;
+    }
+}
+
+std::string option(Operation operation, const char* name) {
+    return std::string(name_of(operation)) + "." + name;
+}
+
+// Fewer variants where the device is slow: the first, and others in turn.
+std::vector<Problem> some(std::vector<Problem> all, const Target& target, size_t turn) {
+    if (!target.device.is_slow())
+        return all;
+    return {all[turn % all.size()], all[(turn + all.size() / 2) % all.size()]};
+}
+
+// Lengths of packed sequences: empty ones at both ends and inside, single steps, and some across tiles.
+std::vector<int64_t> bounds_of(const std::vector<int64_t>& lengths) {
+    std::vector<int64_t> bounds{0};
+    for (const int64_t length : lengths)
+        bounds.push_back(bounds.back() + length);
+    return bounds;
+}
+
+std::vector<std::vector<int64_t>> packings(bool is_slow) {
+    std::vector<int64_t> many;
+    Random random(5);
+    for (int i = 0; i < (is_slow ? 40 : 200); ++i)
+        many.push_back(random.integer(0, i % 7 == 0 ? 150 : 9));
+    return {
+        bounds_of({77}),      bounds_of({0, 1, 1, 0, 0, 5, 64, 0, 31, 33, 128, 257, 2, 0}),
+        bounds_of({0, 0, 0}), bounds_of({1300, 1, 700}),
+        bounds_of(many),
+    };
+}
+
+} // namespace
+
+// ---- Against the reference ---------------------------------------------------------------------------------------------
+
+void matches_at_every_length(Operation operation, const Target& target) {
+    Context context(target.device);
+    const bool slow = target.device.is_slow();
+    const std::vector<int64_t> all{0, 1, 2, 31, 32, 33, 127, 128, 129, 1023, 1024, 1025, 70001};
+    const std::vector<int64_t> fewer{0, 1, 2, 31, 33, 127, 128, 129, 1025};
+    for (const int64_t length : slow ? fewer : all) {
+        const Size size{target.type, length > 10000 ? 1 : 2,       length > 10000 ? 2 : 3, length,
+                        {},          static_cast<uint64_t>(length)};
+        compare_layouts(context, some(problems(operation, size), target, static_cast<size_t>(length)));
+    }
+    if (slow && target.type == Type::float32)
+        compare_layouts(context, {problems(operation, {target.type, 1, 2, 70001})[0]});
+}
+
+void matches_across_tiles(Operation operation, const Target& target) {
+    Context context(target.device);
+    const bool slow = target.device.is_slow();
+    bool found = false;
+    size_t turn = 0;
+    for (const int64_t path : {0, 1, 2, 3, 4}) {
+        if (!context.try_option(option(operation, "path"), path))
+            continue;
+        for (const int64_t tile : {0, 1, 16, 32, 64, 128, 256}) {
+            if (!context.try_option(option(operation, "tile"), tile))
+                continue;
+            found = true;
+            const std::string note = "path " + std::to_string(path) + " tile " + std::to_string(tile);
+            for (const int64_t length : slow ? std::vector<int64_t>{33, 700} : std::vector<int64_t>{1, 33, 256, 700, 1500}) {
+                const std::vector<Problem> all = problems(operation, {target.type, 2, 3, length, {}, 7});
+                compare_layouts(context, slow ? std::vector<Problem>{all[turn++ % all.size()]} : all, note);
+            }
+            const std::vector<Problem> packed = problems(operation, {target.type, 1, 4, 522, packings(true)[1], 8});
+            compare_layouts(context, slow ? std::vector<Problem>{packed[turn % packed.size()]} : packed, note);
+        }
+        context.try_option(option(operation, "tile"), 0);
+    }
+    if (!found)
+        GTEST_SKIP() << "this device has no tile or path to set";
+}
+
+void matches_at_every_width(Operation operation, const Target& target) {
+    Context context(target.device);
+    const bool slow = target.device.is_slow();
+    const std::vector<int64_t> all{1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65, 130};
+    const std::vector<int64_t> fewer{1, 4, 7, 33, 65};
+    for (const int64_t channels : slow ? fewer : all)
+        for (const int64_t batch : {1, 3}) {
+            const Size size{target.type, batch, channels, 37, {}, static_cast<uint64_t>(channels)};
+            compare_layouts(context, some(problems(operation, size), target, static_cast<size_t>(channels + batch)));
+        }
+}
+
+void matches_in_one_long_row(Operation operation, const Target& target) {
+    Context context(target.device);
+    if (target.device.is_slow()) {
+        // Long for the tile, not for the clock.
+        context.try_option(option(operation, "tile"), 32);
+        compare_layouts(context, some(problems(operation, {target.type, 1, 1, 5003}), target, 1));
+        return;
+    }
+    const int64_t length = operation == Operation::selective_scan ? 200003 : 1000003;
+    const std::vector<Problem> all = problems(operation, {target.type, 1, 1, length});
+    compare_layouts(context, {all[0], all[1]});
+    compare_layouts(context, {all[2]});
+}
+
+void matches_in_every_view(Operation operation, const Target& target) {
+    Context context(target.device);
+    const View views[] = {View::null_strides, View::compact, View::channel_contiguous, View::padded, View::channel_padded,
+                          View::offset,       View::strided, View::reversed_axes};
+    const size_t count = std::size(views);
+    size_t turn = 0;
+    for (Problem problem : problems(operation, {target.type, 3, 5, 67})) {
+        ++turn;
+        const Reference expected = reference(problem);
+        for (size_t i = 0; i < count; ++i) {
+            if (target.device.is_slow() && (i + turn) % 4 != 0)
+                continue;
+            // The same view for all, then a different one for each.
+            for (auto* tensors : {&problem.inputs, &problem.outputs})
+                for (auto& [name, tensor] : *tensors)
+                    problem.views[name] = name == "cu_seqlens" ? View::compact : views[i];
+            run_and_compare(context, problem, expected);
+            size_t next = i + turn;
+            for (auto& [name, view] : problem.views)
+                view = views[next++ % count];
+            run_and_compare(context, problem, expected);
+        }
+    }
+}
+
+void matches_with_broadcast_inputs(Operation operation, const Target& target) {
+    Context context(target.device);
+    const View views[] = {View::broadcast_batch, View::broadcast_channel, View::broadcast_time};
+    size_t turn = 0;
+    for (const Problem& problem : some(problems(operation, {target.type, 3, 5, 67}), target, 0))
+        for (const auto& [name, tensor] : problem.inputs)
+            for (int i = 0; i < 3; ++i) {
+                const int axis = i == 2 ? static_cast<int>(tensor.shape.size()) - 1 : i;
+                if (axis >= static_cast<int>(tensor.shape.size()) || (target.device.is_slow() && turn++ % 3 != 0))
+                    continue;
+                Problem broadcast = problem;
+                broadcast.inputs[name] = constant_along(tensor, axis);
+                broadcast.views[name] = views[i];
+                run_and_compare(context, broadcast, reference(broadcast));
+            }
+}
+
+void matches_in_place(Operation operation, const Target& target) {
+    Context context(target.device);
+    std::vector<std::string> places;
+    if (operation == Operation::associative_scan)
+        places = {"x"};
+    if (operation == Operation::linear_recurrence)
+        places = {"a", "b"};
+    if (places.empty())
+        GTEST_SKIP() << "the operation has no output that may lie in an input's place";
+    for (const int64_t length : {1, 129, 1500})
+        for (Problem problem : some(problems(operation, {target.type, 2, 3, length}), target, static_cast<size_t>(length)))
+            for (const View view : {View::compact, View::channel_contiguous, View::padded, View::reversed_axes}) {
+                set_views(problem, view);
+                problem.inplace.clear();
+                const Outputs separate = run(context, problem);
+                for (const std::string& place : places) {
+                    problem.inplace = place;
+                    expect_identical(run(context, problem), separate, problem.describe());
+                }
+            }
+}
+
+void matches_when_packed(Operation operation, const Target& target) {
+    Context context(target.device);
+    size_t turn = 0;
+    for (const std::vector<int64_t>& bounds : packings(target.device.is_slow()))
+        for (const int64_t channels : {1, 4}) {
+            const Size size{target.type, 1, channels, bounds.back(), bounds, 3};
+            compare_layouts(context, some(problems(operation, size), target, turn++));
+        }
+}
+
+void accepts_empty_tensors(Operation operation, const Target& target) {
+    Context context(target.device);
+    for (const Size& size :
+         {Size{target.type, 0, 3, 5}, Size{target.type, 2, 0, 5}, Size{target.type, 2, 3, 0}, Size{target.type, 0, 0, 0},
+          Size{target.type, 1, 3, 0, {0}}, Size{target.type, 1, 0, 9, {0, 4, 9}}, Size{target.type, 1, 3, 0, {0, 0, 0}}})
+        compare_layouts(context, problems(operation, size));
+}
+
+// ---- Properties --------------------------------------------------------------------------------------------------------
+
+void split_equals_one_call(Operation operation, const Target& target) {
+    Context context(target.device);
+    const int64_t length = 517;
+    size_t turn = 0;
+    for (Problem whole : problems(operation, {target.type, 2, 3, length})) {
+        // The states are what this is about: every variant carries them.
+        if (!whole.outputs.count("last_state"))
+            continue;
+        const Reference limits = reference(whole);
+        const Outputs expected = run(context, whole);
+        for (const int64_t cut : target.device.is_slow() ? std::vector<int64_t>{0, 200}
+                                                         : std::vector<int64_t>{0, 1, 129, 256, length - 1, length}) {
+            if (++turn % 2)
+                set_views(whole, View::channel_contiguous);
+            Problem early = slice_time(whole, 0, cut), late = slice_time(whole, cut, length);
+            Problem& first = whole.reverse ? late : early;
+            Problem& second = whole.reverse ? early : late;
+            const Outputs before = run(context, first);
+            second.inputs["initial_state"] = before.at("last_state");
+            const Outputs after = run(context, second);
+            Outputs joined{{"last_state", after.at("last_state")}};
+            for (const auto& [name, tensor] : whole.outputs)
+                if (is_sequence(name, tensor))
+                    joined[name] = concatenate(
+                        {(whole.reverse ? after : before).at(name), (whole.reverse ? before : after).at(name)}, 2);
+            expect_agree(joined, expected, limits, whole.describe() + " cut at " + std::to_string(cut));
+        }
+    }
+}
+
+void reverse_equals_flipped(Operation operation, const Target& target) {
+    if (operation == Operation::selective_scan)
+        GTEST_SKIP() << "the operation runs forward only";
+    Context context(target.device);
+    for (const int64_t length : {1, 130, 1025})
+        for (const Problem& problem :
+             some(problems(operation, {target.type, 2, 3, length}), target, static_cast<size_t>(length))) {
+            Problem flipped = problem;
+            flipped.reverse = !problem.reverse;
+            for (auto& [name, tensor] : flipped.inputs)
+                if (is_sequence(name, tensor))
+                    tensor = flip_time(tensor);
+            Outputs expected = run(context, flipped);
+            for (auto& [name, tensor] : expected)
+                if (is_sequence(name, tensor))
+                    tensor = flip_time(tensor);
+            expect_agree(run(context, problem), expected, reference(problem), problem.describe());
+        }
+}
+
+void packed_equals_separate(Operation operation, const Target& target) {
+    Context context(target.device);
+    size_t turn = 0;
+    for (const std::vector<int64_t>& bounds :
+         {bounds_of({60}), bounds_of({0, 1, 40, 0, 130, 64, 300, 0}), bounds_of({600, 33})})
+        for (const Problem& packed : some(problems(operation, {target.type, 1, 3, bounds.back(), bounds}), target, turn++)) {
+            const Outputs together = run(context, packed);
+            const Reference limits = reference(packed);
+            std::vector<Outputs> parts;
+            for (size_t s = 0; s + 1 < bounds.size(); ++s) {
+                Problem part = slice_time(packed, bounds[s], bounds[s + 1]);
+                part.inputs.erase("cu_seqlens");
+                for (auto* tensors : {&part.inputs, &part.outputs})
+                    for (auto& [name, tensor] : *tensors)
+                        if (name.find("state") != std::string::npos)
+                            tensor = row_of(tensor, static_cast<int64_t>(s));
+                parts.push_back(run(context, part));
+            }
+            Outputs joined;
+            for (const auto& [name, tensor] : packed.outputs) {
+                std::vector<Tensor> pieces;
+                for (const Outputs& part : parts)
+                    pieces.push_back(part.at(name));
+                joined[name] = concatenate(pieces, is_sequence(name, tensor) ? 2 : 0);
+            }
+            expect_agree(together, joined, limits, packed.describe());
+        }
+}
+
+namespace {
+
+// Whether an element of a tensor of rows (B,C,...) belongs to row (0, channel); packed sequences own a range of time.
+bool belongs(const std::string& name, const Tensor& tensor, int64_t index, int64_t channel,
+             const std::vector<int64_t>& bounds, size_t sequence) {
+    const int64_t inner = tensor.size() / (tensor.shape[0] * tensor.shape[1]);
+    const int64_t row = index / (inner * tensor.shape[1]);
+    if (index / inner % tensor.shape[1] != channel)
+        return false;
+    if (bounds.empty())
+        return row == 0;
+    if (!is_sequence(name, tensor))
+        return row == static_cast<int64_t>(sequence);
+    const int64_t t = index % tensor.shape[2];
+    return t >= bounds[sequence] && t < bounds[sequence + 1];
+}
+
+} // namespace
+
+void nan_stays_in_its_row(Operation operation, const Target& target) {
+    Context context(target.device);
+    const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
+    const std::vector<int64_t> bounds = bounds_of({50, 0, 90, 160, 1});
+    const size_t sequence = 2;
+    const int64_t channel = 1, t = 93;
+    size_t turn = 0;
+    for (const std::vector<int64_t>& packing : {std::vector<int64_t>{}, bounds}) {
+        const bool packed = !packing.empty();
+        for (const Problem& problem :
+             some(problems(operation, {target.type, packed ? 1 : 3, 4, bounds.back(), packing}), target, turn++))
+            for (const View layout : both_layouts) {
+                Problem clean = problem;
+                set_views(clean, layout);
+                const Outputs before = run(context, clean);
+                for (const auto& [name, tensor] : clean.inputs) {
+                    // b and c of the selective scan belong to several rows.
+                    if (!is_sequence(name, tensor) ||
+                        (operation == Operation::selective_scan && (name == "b" || name == "c")))
+                        continue;
+                    for (const double bad : {nan, infinity}) {
+                        Problem dirty = clean;
+                        dirty.inputs[name].at(0, channel, t) = bad;
+                        const Outputs after = run(context, dirty);
+                        const Reference expected = reference(dirty);
+                        const std::string text = dirty.describe() + " with " + std::to_string(bad) + " in " + name;
+                        for (const auto& [output, values] : after) {
+                            const Tensor& exact = expected.at(output).value;
+                            for (int64_t i = 0; i < values.size(); ++i) {
+                                const Number value = values.values[i];
+                                if (!belongs(output, values, i, channel, packing, sequence)) {
+                                    const Number other = before.at(output).values[i];
+                                    ASSERT_TRUE(value == other) << output << " of another row, element " << i << ": "
+                                                                << value << " was " << other << "; " << text;
+                                } else if (std::isnan(bad)) {
+                                    ASSERT_EQ(std::isnan(std::abs(exact.values[i])), std::isnan(std::abs(value)))
+                                        << output << " element " << i << "; " << text;
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+    }
+}
+
+void ten_runs_are_bit_equal(Operation operation, const Target& target) {
+    const bool slow = target.device.is_slow();
+    for (const Size& size : {Size{target.type, 2, 3, 700}, Size{target.type, 1, 1, slow ? 3000 : 100003}}) {
+        std::vector<Problem> all = problems(operation, size);
+        all.resize(std::min<size_t>(all.size(), 3));
+        for (Problem& problem : all)
+            for (const View layout : both_layouts) {
+                set_views(problem, layout);
+                Outputs first;
+                for (int round = 0; round < (slow ? 3 : 10); ++round) {
+                    Context context(target.device);
+                    if (slow)
+                        context.try_option(option(operation, "tile"), 64);
+                    const Outputs outputs = run(context, problem);
+                    if (round == 0)
+                        first = outputs;
+                    else
+                        expect_identical(outputs, first, problem.describe());
+                }
+            }
+    }
+}
+
+void variations_are_bit_equal(Operation operation, const Target& target) {
+    const bool slow = target.device.is_slow();
+    const std::vector<int64_t> bounds = bounds_of({0, 3, 500, 0, 41, 300, 1});
+    std::vector<Size> sizes{
+        {target.type, 2, 3, 700}, {target.type, 1, 2, bounds.back(), bounds}, {target.type, 1, 1, slow ? 1500 : 300007}};
+    if (!slow)
+        sizes.push_back({target.type, 4, 129, 1000});
+    for (const Size& size : sizes) {
+        std::vector<Problem> all = problems(operation, size);
+        all.resize(std::min<size_t>(all.size(), 3));
+        for (Problem& problem : all)
+            for (const View layout : both_layouts)
+                for (const int64_t tile : {0, 64}) {
+                    set_views(problem, layout);
+                    Outputs first;
+                    for (const Variation& variation : variations(target.device)) {
+                        Context context(target.device);
+                        if (!context.try_option(option(operation, "tile"), tile) || !variation.apply(context))
+                            continue;
+                        const Outputs outputs = run(context, problem);
+                        if (first.empty())
+                            first = outputs;
+                        else
+                            expect_identical(outputs, first, problem.describe() + " with " + variation.name);
+                    }
+                    if (testing::Test::HasFailure())
+                        return;
+                }
+    }
+}
+
+// ---- Contexts, workspace, graphs ---------------------------------------------------------------------------------------
+
+void contexts_are_independent(Operation operation, const Target& target) {
+    const bool slow = target.device.is_slow();
+    std::vector<Problem> all = problems(operation, {target.type, 2, 5, 1100});
+    all.resize(std::min<size_t>(all.size(), 3));
+    all.push_back(problems(operation, {target.type, 1, 1, slow ? 2000 : 60001})[0]);
+    std::vector<Outputs> expected;
+    {
+        Context context(target.device);
+        for (const Problem& problem : all)
+            expected.push_back(run(context, problem));
+    }
+    for (const int count : {2, slow ? 4 : 16}) {
+        std::vector<std::thread> threads;
+        for (int i = 0; i < count; ++i)
+            threads.emplace_back([&, i] {
+                try {
+                    Context context(target.device);
+                    for (size_t round = 0; round < (slow ? 2 : 8); ++round) {
+                        const size_t which = (round + static_cast<size_t>(i)) % all.size();
+                        expect_identical(run(context, all[which]), expected[which], all[which].describe());
+                    }
+                } catch (const std::exception& error) {
+                    ADD_FAILURE() << error.what();
+                }
+            });
+        for (std::thread& thread : threads)
+            thread.join();
+    }
+}
+
+void graph_replays_the_call(Operation operation, const Target& target) {
+    for (const View view : {View::compact, View::reversed_axes}) {
+        std::vector<Problem> all = some(problems(operation, {target.type, 2, 3, 700}), target, 1);
+        std::vector<Problem> others = some(problems(operation, {target.type, 2, 3, 700, {}, 99}), target, 1);
+        for (size_t i = 0; i < all.size(); ++i) {
+            Problem problem = all[i];
+            set_views(problem, view);
+            Context context(target.device);
+            Call call(context, problem);
+            SSM_CHECK(call.run()); // grows the workspace, which a capture may not
+            const Outputs direct = call.take();
+
+            call.clear_outputs();
+            SSM_CHECK(ssm_context_synchronize(context));
+            SSM_CHECK(ssm_capture_begin(context));
+            SSM_CHECK(call.run());
+            ssm_graph* graph = nullptr;
+            SSM_CHECK(ssm_capture_end(context, &graph));
+            for (const auto& [name, values] : call.take())
+                for (const Number value : values.values)
+                    ASSERT_TRUE(std::isnan(value.real())) << "the capture ran " << problem.describe();
+
+            for (int round = 0; round < 2; ++round) {
+                call.clear_outputs();
+                SSM_CHECK(ssm_graph_launch(context, graph));
+                expect_identical(call.take(), direct, problem.describe() + " replayed");
+            }
+            // A replay reads what the tensors hold now.
+            call.refill(others[i]);
+            SSM_CHECK(ssm_graph_launch(context, graph));
+            Problem other = others[i];
+            set_views(other, view);
+            expect_identical(call.take(), run(context, other), other.describe() + " replayed with other values");
+            SSM_CHECK(ssm_graph_destroy(graph));
+        }
+    }
+}
+
+void workspace_is_what_the_query_says(Operation operation, const Target& target) {
+    constexpr unsigned char canary = 0xc3;
+    constexpr uint64_t tail = 4096;
+    bool needed = false;
+    std::vector<Problem> all;
+    for (const View view : {View::compact, View::channel_contiguous, View::reversed_axes, View::strided})
+        for (const Size& size :
+             {Size{target.type, 2, 3, 700}, Size{target.type, 1, 1, target.device.is_slow() ? 3000 : 200003}})
+            for (Problem problem : some(problems(operation, size), target, static_cast<size_t>(view))) {
+                if (size.length > 1000 && !target.device.is_slow() && all.size() % 2)
+                    continue;
+                set_views(problem, view);
+                all.push_back(problem);
+            }
+    for (const Problem& problem : all) {
+        Context context(target.device);
+        if (target.device.is_slow())
+            context.try_option(option(operation, "tile"), 64);
+        const Outputs expected = run(context, problem);
+        Call call(context, problem);
+        uint64_t bytes = 0;
+        SSM_CHECK(call.query_workspace(&bytes));
+        if (bytes == 0)
+            continue;
+        needed = true;
+        void* memory = nullptr;
+        SSM_CHECK(ssm_allocate(context, bytes + tail, &memory));
+        std::vector<unsigned char> image(bytes + tail, canary);
+        upload(context, image.data(), memory, image.size());
+        SSM_CHECK(ssm_context_set_workspace(context, memory, bytes));
+        SSM_CHECK(call.run());
+        expect_identical(call.take(), expected, problem.describe() + " in the caller's workspace");
+        download(context, memory, image.data(), image.size());
+        EXPECT_TRUE(std::all_of(image.begin() + static_cast<int64_t>(bytes), image.end(),
+                                [](unsigned char byte) { return byte == canary; }))
+            << "written behind the workspace of " << bytes << " bytes: " << problem.describe();
+
+        SSM_CHECK(ssm_context_set_workspace(context, memory, bytes - 1));
+        call.clear_outputs();
+        EXPECT_EQ(call.run(), SSM_ERROR_WORKSPACE_TOO_SMALL) << problem.describe();
+        EXPECT_NE(std::string(ssm_last_error()).find(std::to_string(bytes)), std::string::npos)
+            << "the sentence names the bytes: " << ssm_last_error();
+        SSM_CHECK(ssm_context_set_workspace(context, nullptr, 0));
+        SSM_CHECK(call.run());
+        expect_identical(call.take(), expected, problem.describe() + " after the workspace was given back");
+        SSM_CHECK(ssm_free(context, memory));
+    }
+    EXPECT_TRUE(needed) << "no problem needed a workspace: this test shows nothing";
+}
+
+void steady_state_allocates_nothing(Operation operation, const Target& target) {
+    if (has_sanitizer())
+        GTEST_SKIP() << "the sanitizer has the heap to itself";
+    for (const View view : {View::compact, View::reversed_axes})
+        for (const Size& size :
+             {Size{target.type, 2, 3, 700}, Size{target.type, 1, 1, target.device.is_slow() ? 2000 : 100003}})
+            for (Problem problem : some(problems(operation, size), target, static_cast<size_t>(view))) {
+                set_views(problem, view);
+                Context context(target.device);
+                Call call(context, problem);
+                for (int round = 0; round < 3; ++round)
+                    SSM_CHECK(call.run());
+                SSM_CHECK(ssm_context_synchronize(context));
+                const Allocations before = allocations();
+                for (int round = 0; round < 5; ++round)
+                    call.run();
+                ssm_context_synchronize(context);
+                const Allocations after = allocations();
+                EXPECT_EQ(after.live_blocks, before.live_blocks) << problem.describe();
+                // The emulated device may use the heap for its own threads; the others may not at all.
+                if (target.device.type != SSM_DEVICE_EMULATED) {
+                    EXPECT_EQ(after.calls, before.calls) << problem.describe();
+                }
+            }
+}
+
+void quick(Operation operation, const Target& target) {
+    const bool slow = target.device.is_slow();
+    const std::vector<int64_t> bounds = bounds_of({0, 1, 40, 0, 130, 31, 0});
+    const auto each_size = [&](Context& context, const std::string& note, size_t turn) {
+        for (const Size& size : {Size{target.type, 2, 3, 1}, Size{target.type, 2, 5, 300}, Size{target.type, 1, 1, 1025},
+                                 Size{target.type, 1, 4, bounds.back(), bounds}, Size{target.type, 3, 33, 37}}) {
+            std::vector<Problem> all = problems(operation, size);
+            if (slow && note != "")
+                all = {all[turn++ % all.size()]};
+            compare_layouts(context, all, note);
+            if (testing::Test::HasFailure())
+                return;
+        }
+    };
+    {
+        Context context(target.device);
+        each_size(context, "", 0);
+    }
+    size_t turn = 0;
+    for (const int64_t path : {0, 1, 2, 3, 4})
+        for (const int64_t tile : {0, 16, 64}) {
+            for (const Variation& variation : variations(target.device)) {
+                Context context(target.device);
+                if (!context.try_option(option(operation, "path"), path) ||
+                    !context.try_option(option(operation, "tile"), tile) || !variation.apply(context))
+                    continue;
+                each_size(context, "path " + std::to_string(path) + " tile " + std::to_string(tile) + " " + variation.name,
+                          turn++);
+                if (testing::Test::HasFailure())
+                    return;
+            }
+        }
+    if (testing::Test::HasFailure() || slow)
+        return;
+    // Enough for every thread to have its share of a row and of the rows.
+    Context context(target.device);
+    for (const Size& size : {Size{target.type, 1, 1, 150001}, Size{target.type, 2, 70, 999}}) {
+        std::vector<Problem> all = problems(operation, size);
+        compare_layouts(context, {all[0], all[1], all[2]});
+    }
+    matches_in_every_view(operation, target);
+}
+
+} // namespace ssm::test

@@ -1,0 +1,191 @@
+#include "support/values.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace ssm::test {
+
+const char* name_of(Type type) {
+    static const char* const names[] = {"float32", "float64", "complex64", "complex128", "float16", "bfloat16", "int64"};
+    return names[static_cast<int>(type)];
+}
+
+DLDataType dlpack_of(Type type) {
+    static const DLDataType types[] = {{kDLFloat, 32, 1}, {kDLFloat, 64, 1},  {kDLComplex, 64, 1}, {kDLComplex, 128, 1},
+                                       {kDLFloat, 16, 1}, {kDLBfloat, 16, 1}, {kDLInt, 64, 1}};
+    return types[static_cast<int>(type)];
+}
+
+int64_t size_of(Type type) {
+    return dlpack_of(type).bits / 8;
+}
+
+bool is_complex(Type type) {
+    return type == Type::complex64 || type == Type::complex128;
+}
+
+bool is_half(Type type) {
+    return type == Type::float16 || type == Type::bfloat16;
+}
+
+Type state_type(Type type) {
+    return is_half(type) ? Type::float32 : type;
+}
+
+Type complex_of(Type type) {
+    return state_type(type) == Type::float32 ? Type::complex64 : Type::complex128;
+}
+
+double roundoff(Type type) {
+    switch (type) {
+    case Type::float16:
+        return std::ldexp(1.0, -11);
+    case Type::bfloat16:
+        return std::ldexp(1.0, -8);
+    case Type::float32:
+    case Type::complex64:
+        return std::ldexp(1.0, -24);
+    default:
+        return std::ldexp(1.0, -53);
+    }
+}
+
+double underflow(Type type) {
+    switch (type) {
+    case Type::float16:
+        return std::ldexp(1.0, -24);
+    case Type::bfloat16:
+    case Type::float32:
+    case Type::complex64:
+        return std::ldexp(1.0, -126);
+    default:
+        return std::ldexp(1.0, -1022);
+    }
+}
+
+double largest(Type type) {
+    switch (type) {
+    case Type::float16:
+        return 65504.0;
+    case Type::bfloat16:
+    case Type::float32:
+    case Type::complex64:
+        return std::numeric_limits<float>::max();
+    default:
+        return std::numeric_limits<double>::max();
+    }
+}
+
+namespace {
+
+// Rounds to a binary format of 16 bits with this many bits of fraction, to the nearest, ties to even.
+uint16_t encode_16_bit(double value, int fraction_bits, int exponent_bits) {
+    const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
+    const int bias = (1 << (exponent_bits - 1)) - 1;
+    const uint16_t infinity = static_cast<uint16_t>(((1 << exponent_bits) - 1) << fraction_bits);
+    if (std::isnan(value))
+        return sign | infinity | 1 << (fraction_bits - 1);
+    const double magnitude = std::fabs(value);
+    if (magnitude == 0)
+        return sign;
+    if (std::isinf(magnitude))
+        return sign | infinity;
+    int exponent = std::ilogb(magnitude);
+    if (exponent < 1 - bias)
+        exponent = 1 - bias;
+    // A whole number of units in the last place; carries run over into the exponent by themselves.
+    const double units = std::nearbyint(std::ldexp(magnitude, fraction_bits - exponent));
+    const double encoded = units + std::ldexp(static_cast<double>(exponent + bias - 1), fraction_bits);
+    return sign | (encoded >= infinity ? infinity : static_cast<uint16_t>(encoded));
+}
+
+double decode_16_bit(uint16_t bits, int fraction_bits, int exponent_bits) {
+    const int bias = (1 << (exponent_bits - 1)) - 1;
+    const int exponent = (bits & 0x7fff) >> fraction_bits;
+    const int fraction = bits & ((1 << fraction_bits) - 1);
+    double magnitude;
+    if (exponent == (1 << exponent_bits) - 1)
+        magnitude = fraction ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
+    else if (exponent == 0)
+        magnitude = std::ldexp(fraction, 1 - bias - fraction_bits);
+    else
+        magnitude = std::ldexp(fraction + (1 << fraction_bits), exponent - bias - fraction_bits);
+    return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+template <class T>
+void put(void* bytes, T value) {
+    std::memcpy(bytes, &value, sizeof value);
+}
+
+template <class T>
+T get(const void* bytes) {
+    T value;
+    std::memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+} // namespace
+
+void encode(Type type, Number value, void* bytes) {
+    switch (type) {
+    case Type::float32:
+        return put(bytes, static_cast<float>(value.real()));
+    case Type::float64:
+        return put(bytes, value.real());
+    case Type::complex64:
+        return put(bytes, std::complex<float>(value));
+    case Type::complex128:
+        return put(bytes, value);
+    case Type::float16:
+        return put(bytes, encode_16_bit(value.real(), 10, 5));
+    case Type::bfloat16:
+        return put(bytes, encode_16_bit(value.real(), 7, 8));
+    case Type::int64:
+        return put(bytes, static_cast<int64_t>(value.real()));
+    }
+}
+
+Number decode(Type type, const void* bytes) {
+    switch (type) {
+    case Type::float32:
+        return get<float>(bytes);
+    case Type::float64:
+        return get<double>(bytes);
+    case Type::complex64:
+        return Number(get<std::complex<float>>(bytes));
+    case Type::complex128:
+        return get<Number>(bytes);
+    case Type::float16:
+        return decode_16_bit(get<uint16_t>(bytes), 10, 5);
+    case Type::bfloat16:
+        return decode_16_bit(get<uint16_t>(bytes), 7, 8);
+    case Type::int64:
+        return static_cast<double>(get<int64_t>(bytes));
+    }
+    return 0;
+}
+
+Number rounded(Type type, Number value) {
+    unsigned char bytes[16];
+    encode(type, value, bytes);
+    return decode(type, bytes);
+}
+
+uint64_t Random::next() {
+    uint64_t z = state += 0x9e3779b97f4a7c15ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
+double Random::uniform(double low, double high) {
+    return low + (high - low) * std::ldexp(static_cast<double>(next() >> 11), -53);
+}
+
+int64_t Random::integer(int64_t low, int64_t high) {
+    return low + static_cast<int64_t>(next() % static_cast<uint64_t>(high - low + 1));
+}
+
+} // namespace ssm::test

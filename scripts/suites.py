@@ -113,7 +113,9 @@ def suites():
         Suite("registers", [PYTHON, "native/src/cuda/check_registers.py", str(RELEASE)], counts=one, after=["build-native"],
               skip=no_nvcc),
         Suite("python", *[runner + ["--device", device] for device in devices], after=["build-native"]),
-        Suite("bench", [str(RELEASE / "bin" / "ssm_native_bench"), "--quick", "--device", "cpu"], after=["build-native"]),
+        # What `build.sh gpu` does, as far as it goes without a GPU.
+        Suite("gpu-rehearsal", [PYTHON, "scripts/gpu.py", "--device", "cpu", "--kit", str(RELEASE), "cases", "bench"],
+              after=["build-native"]),
         Suite("managed", ["dotnet", "test", "--solution", "SsmCuda.sln", "-c", "Release", "--no-build"], counts=dotnet,
               after=["build-managed"]),
         Suite("conformance", [PYTHON, "scripts/verify.py", str(cases), *ssm], after=["build-managed"], skip=no_cases),

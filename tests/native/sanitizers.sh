@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Builds the native tests with sanitizers and runs them on the CPU device: address and undefined behaviour in one build,
+# threads in another. usage: sanitizers.sh [asan] [tsan]; both if none is named. The last line is `N passed, N failed`.
+set -u
+cd "$(dirname "$0")/../.."
+
+passed=0
+failed=0
+
+# run NAME FILTER: runs the tests of artifacts/native/NAME and adds up what passed and failed.
+run() {
+  local name=$1 filter=$2 log=artifacts/native/$1/tests.log
+  SSM_TEST_DEVICES=cpu timeout 900 "artifacts/native/$name/bin/ssm_native_tests" --gtest_brief=1 --gtest_filter="$filter" \
+    >"$log" 2>&1
+  local status=$?
+  local good bad
+  good=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) tests\{0,1\}\.$/\1/p' "$log" | tail -1)
+  bad=$(sed -n 's/^\[  FAILED  \] \([0-9]*\) tests\{0,1\}, listed below:$/\1/p' "$log" | tail -1)
+  good=${good:-0}
+  bad=${bad:-0}
+  # A report that ends the process, or one that only changes the exit status.
+  if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
+  if [ "$good" -eq 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
+  if [ "$bad" -ne 0 ]; then tail -60 "$log"; fi
+  echo "$name: $good passed, $bad failed"
+  passed=$((passed + good))
+  failed=$((failed + bad))
+}
+
+[ $# -gt 0 ] || set -- asan tsan
+for name in "$@"; do
+  if ! { cmake --preset "$name" -DSSM_EMULATED=OFF >"/tmp/ssm_$name.$$" 2>&1 &&
+    cmake --build "artifacts/native/$name" --target ssm_native_tests >>"/tmp/ssm_$name.$$" 2>&1; }; then
+    tail -60 "/tmp/ssm_$name.$$"
+    echo "$name: the build failed"
+    failed=$((failed + 1))
+  elif [ "$name" = asan ]; then
+    # Every kernel at every length, width, view and packing: what reads or writes past an end. Long rows add only time.
+    ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+      run asan '-*.MatchesInOneLongRow/*:*.VariationsAreBitEqual/*:*.TenRunsAreBitEqual/*:Long*'
+  elif [ "$name" = tsan ]; then
+    # Everything in which threads meet.
+    TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
+      run tsan '*.Quick/*float32:*.Quick/*complex64:*.MatchesAcrossTiles/*float32:*.VariationsAreBitEqual/*float32:*.ContextsAreIndependent/*:Devices/Lifetime.*'
+  else
+    echo "$name: asan or tsan expected"
+    failed=$((failed + 1))
+  fi
+  rm -f "/tmp/ssm_$name.$$"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -30,6 +30,7 @@ usage: ./build.sh VERB [ARGUMENTS]
   help               this text
 
 build, test and bench install the packages they miss where they may (root, or sudo without a password).
+SSM_CUDA=OFF in the environment leaves the CUDA backend out although nvcc is there.
 HELP
 }
 
@@ -114,7 +115,7 @@ configure() {
     if [[ $preset == release && ! -f artifacts/native/release/CMakeCache.txt ]]; then
         options+=(-DSSM_TESTS=OFF -DSSM_EMULATED=OFF)
     fi
-    if command -v nvcc >/dev/null; then
+    if [ "${SSM_CUDA:-ON}" = ON ] && command -v nvcc >/dev/null; then
         options+=(-DSSM_CUDA=ON)
         # nvcc 11 does not take Debian's default compiler.
         if nvcc --version | grep -q 'release 11\.' && command -v g++-11 >/dev/null; then
@@ -217,7 +218,7 @@ verb_gpu() {
     case ${1-} in
     --prepare)
         need $build_packages libgtest-dev
-        configure gpu-kit -DSSM_CUDA=OFF
+        SSM_CUDA=OFF configure gpu-kit
         compile gpu-kit
         python scripts/gpu.py --prepare
         ;;

@@ -61,7 +61,9 @@ def prepare():
     shutil.rmtree(KIT, ignore_errors=True)
     (KIT / "lib").mkdir(parents=True)
     (KIT / "bin").mkdir()
-    shutil.copy(BUILT / "lib" / "libssmcuda.so", KIT / "lib")
+    # Under the name that programs ask for, without the links around it.
+    library = os.readlink(BUILT / "lib" / "libssmcuda.so")
+    shutil.copy(BUILT / "lib" / library, KIT / "lib")
     tests = []
     for program in sorted((BUILT / "bin").iterdir()):
         if program.is_file() and os.access(program, os.X_OK):
@@ -74,7 +76,7 @@ def prepare():
         shutil.copytree(cases / operation, KIT / "cases" / operation)
     commit = output_of("git", "-C", str(ROOT), "rev-parse", "HEAD")
     changed = output_of("git", "-C", str(ROOT), "status", "--porcelain", "--", "native")
-    (KIT / "kit.json").write_text(json.dumps(dict(commit=commit, modified=bool(changed), build_id=build_id(BUILT),
+    (KIT / "kit.json").write_text(json.dumps(dict(commit=commit, modified=bool(changed), library=library, build_id=build_id(BUILT),
                                                   cuda_sources=cuda_sources(), tests=tests), indent=1) + "\n")
     size = sum(file.stat().st_size for file in KIT.rglob("*") if file.is_file())
     print(f"{KIT.relative_to(ROOT)}: {size / 1e6:.1f} MB, {len(tests)} test programs, "
@@ -95,7 +97,8 @@ class Run:
         self.began = time.monotonic()
         self.passed = self.failed = 0
         self.steps, self.facts = [], {}
-        self.library = self.kit / "lib" / "libssmcuda.so"
+        self.manifest = json.loads((self.kit / "kit.json").read_text()) if (self.kit / "kit.json").exists() else {}
+        self.library = self.kit / "lib" / self.manifest.get("library", "libssmcuda.so")
         self.runner = [sys.executable, str(ROOT / "tests" / "gpu" / "run.py"), "--library", str(self.library), "--device",
                        self.device]
 
@@ -148,7 +151,7 @@ class Run:
     # -- The steps: (status, detail[, passed, failed])
 
     def environment(self):
-        kit = json.loads((self.kit / "kit.json").read_text()) if (self.kit / "kit.json").exists() else {}
+        kit = self.manifest
         version, = re.findall(r"release ([\d.]+)", output_of("nvcc", "--version")) or [None]
         import numpy
         self.facts.update(
@@ -184,7 +187,7 @@ class Run:
     def tests(self):
         passed = failed = 0
         bad = []
-        tests = json.loads((self.kit / "kit.json").read_text())["tests"]
+        tests = self.manifest["tests"]
         for name in tests:
             report = self.out / "tests.json"
             report.unlink(missing_ok=True)

@@ -37,6 +37,13 @@ def ctest(log):
     return sum(int(total) - int(failed) for failed, total in found), sum(int(failed) for failed, _ in found)
 
 
+def ctest_of_gtest(log):
+    """ctest --verbose over GoogleTest programs: their tests, and the entries that failed without a failing test."""
+    passed = sum(map(int, re.findall(r"\[  PASSED  \] (\d+) tests?", log)))
+    failed = sum(map(int, re.findall(r"\[  FAILED  \] (\d+) tests?, listed below", log)))
+    return passed, max(failed, ctest(log)[1])
+
+
 def unittest(log):
     ran = sum(map(int, re.findall(r"^Ran (\d+) tests? in", log, re.M)))
     bad = sum(map(int, re.findall(r"(?:failures|errors)=(\d+)", log)))
@@ -105,8 +112,9 @@ def suites():
         Suite("format", ["./build.sh", "format", "--check"], counts=one),
         Suite("ledger", [PYTHON, "scripts/ledger.py", "--check"], counts=one),
         Suite("build-managed", ["./build.sh", "build", "managed"], after=["build-native"], build=True),
-        Suite("native", ["ctest", "--test-dir", str(RELEASE), "--no-tests=error", "--output-on-failure", "--timeout", "1200"],
-              counts=ctest, after=["build-native"]),
+        Suite("native", ["ctest", "--test-dir", str(RELEASE), "--no-tests=error", "--verbose", "--timeout", "1200"],
+              *[["env", "SSM_TEST_DEVICES=cuda", str(RELEASE / "bin" / "ssm_native_tests"), "--gtest_filter=-Long*"]
+                for device in devices if device == "cuda"], counts=ctest_of_gtest, after=["build-native"]),
         Suite("mutations", [PYTHON, "tests/native/mutations.py", str(ROOT / "artifacts" / "native" / "mutations")],
               after=["build-native"]),
         Suite("sanitizers", ["bash", "tests/native/sanitizers.sh"], after=["build-native"]),
@@ -134,8 +142,9 @@ def start(suite):
     suite.state, suite.started = "running", time.monotonic()
     suite.log = LOGS / f"{suite.name}.log"
     script = " && ".join(map(shlex.join, suite.commands))
-    suite.process = subprocess.Popen(["bash", "-c", script], cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True,
-                                     stdout=suite.log.open("wb"), stderr=subprocess.STDOUT)
+    with suite.log.open("wb") as log:
+        suite.process = subprocess.Popen(["bash", "-c", script], cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True,
+                                         stdout=log, stderr=subprocess.STDOUT)
 
 
 def finish(suite, code, timed_out):

@@ -1,0 +1,254 @@
+// Device memory: one range of addresses in which every allocation has inaccessible pages around it. Its end lies on the
+// guard page as closely as the 256-byte alignment of its start allows; the bytes between hold a pattern that is checked
+// after every kernel. Host code cannot touch any of it: a protection key of the processor (or, without keys, mprotect)
+// opens it while a kernel or a copy runs. Addresses are used again as late as possible, so that stale pointers fault.
+#include "emulation/internal.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+
+namespace ssm::emulation {
+namespace {
+
+constexpr size_t arena_bytes = size_t{1} << 38;
+constexpr size_t guard_bytes = size_t{1} << 20;
+constexpr size_t alignment = 256;
+
+struct Allocation {
+    unsigned char* start;
+    size_t bytes;
+    unsigned char* pages;
+    size_t page_bytes;
+    unsigned char canary;
+
+    unsigned char* end() const { return start + bytes; }
+    unsigned char* pages_end() const { return pages + page_bytes; }
+};
+
+struct Arena {
+    unsigned char* begin = nullptr;
+    unsigned char* cursor = nullptr;
+    std::map<const unsigned char*, Allocation> live; // by the first page
+    size_t bytes = 0;
+    int key = -1;
+    int opened = 0;
+
+    void reserve() {
+        if (begin) {
+            return;
+        }
+        void* range = mmap(nullptr, arena_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (range == MAP_FAILED) {
+            return;
+        }
+        begin = static_cast<unsigned char*>(range);
+        cursor = begin + guard_bytes;
+        key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+    }
+    bool uses_key() const { return key >= 0 && options.page_protection == 0; }
+    bool protect(const Allocation& allocation) const {
+        if (uses_key()) {
+            return pkey_mprotect(allocation.pages, allocation.page_bytes, PROT_READ | PROT_WRITE, key) == 0;
+        }
+        int rights = opened > 0 ? PROT_READ | PROT_WRITE : PROT_NONE;
+        return (key >= 0 ? pkey_mprotect(allocation.pages, allocation.page_bytes, rights, 0)
+                         : mprotect(allocation.pages, allocation.page_bytes, rights)) == 0;
+    }
+    void set_access(bool open) const {
+        if (uses_key()) {
+            pkey_set(key, open ? 0 : PKEY_DISABLE_ACCESS);
+        } else {
+            for (const auto& entry : live) {
+                protect(entry.second);
+            }
+        }
+    }
+    // The allocation whose pages, or the guard behind them, hold the address.
+    const Allocation* at(const void* address) const {
+        auto next = live.upper_bound(static_cast<const unsigned char*>(address));
+        return next == live.begin() ? nullptr : &std::prev(next)->second;
+    }
+    // A free place for so many bytes and a guard behind, from the cursor on, then from the start.
+    unsigned char* place(size_t page_bytes) {
+        unsigned char* limit = begin + arena_bytes - guard_bytes;
+        for (int round = 0; round < 2; ++round) {
+            while (page_bytes <= static_cast<size_t>(limit - cursor)) {
+                auto next = live.lower_bound(cursor);
+                if (next != live.begin() && std::prev(next)->second.pages_end() + guard_bytes > cursor) {
+                    cursor = std::prev(next)->second.pages_end() + guard_bytes;
+                } else if (next != live.end() && cursor + page_bytes + guard_bytes > next->first) {
+                    cursor = next->second.pages_end() + guard_bytes;
+                } else {
+                    return cursor;
+                }
+            }
+            cursor = begin + guard_bytes;
+        }
+        return nullptr;
+    }
+};
+
+Arena& arena = *new Arena; // never destroyed: contexts may outlive static objects
+
+std::string damage_of(const Allocation& allocation) {
+    Access access;
+    auto is_damaged = [&](unsigned char byte) { return byte != allocation.canary; };
+    char sentence[128];
+    const unsigned char* place = std::find_if(allocation.end(), allocation.pages_end(), is_damaged);
+    if (place != allocation.pages_end()) {
+        snprintf(sentence, sizeof(sentence), "a write %td bytes after the end of an allocation of %zu bytes",
+                 place - allocation.end(), allocation.bytes);
+        return sentence;
+    }
+    for (place = allocation.start; place-- != allocation.pages;) {
+        if (is_damaged(*place)) {
+            snprintf(sentence, sizeof(sentence), "a write %td bytes before the start of an allocation of %zu bytes",
+                     allocation.start - place, allocation.bytes);
+            return sentence;
+        }
+    }
+    return {};
+}
+
+} // namespace
+
+Options options;
+
+size_t page_round(size_t bytes) {
+    return (bytes + page_size - 1) & ~(page_size - 1);
+}
+
+unsigned char* map_pages(size_t bytes) {
+    size_t whole = page_round(bytes) + 2 * page_size;
+    void* range = mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (range == MAP_FAILED) {
+        return nullptr;
+    }
+    unsigned char* pages = static_cast<unsigned char*>(range) + page_size;
+    return mprotect(pages, whole - 2 * page_size, PROT_READ | PROT_WRITE) == 0 ? pages : nullptr;
+}
+
+// 0xff: NaN in every floating-point type, -1. 0x4b: ordinary numbers (13323083.0f).
+unsigned char poison_byte() {
+    return options.poison == 0 ? 0xff : 0x4b;
+}
+
+Access::Access() {
+    if (arena.opened++ == 0) {
+        arena.set_access(true);
+    }
+}
+Access::~Access() {
+    if (--arena.opened == 0) {
+        arena.set_access(false);
+    }
+}
+
+void protect_again() {
+    for (const auto& entry : arena.live) {
+        arena.protect(entry.second);
+    }
+}
+
+void* allocate(size_t bytes) {
+    arena.reserve();
+    if (!arena.begin || bytes > device_memory_bytes - arena.bytes) {
+        return nullptr;
+    }
+    Allocation allocation;
+    allocation.bytes = bytes;
+    allocation.page_bytes = page_round(bytes);
+    allocation.pages = arena.place(allocation.page_bytes);
+    if (!allocation.pages) {
+        return nullptr;
+    }
+    size_t rounded = (bytes + alignment - 1) & ~(alignment - 1);
+    allocation.start = allocation.pages_end() - rounded;
+    allocation.canary = poison_byte();
+    Access access;
+    if (!arena.protect(allocation)) {
+        return nullptr;
+    }
+    arena.cursor = allocation.pages_end() + guard_bytes;
+    memset(allocation.pages, allocation.canary, allocation.page_bytes);
+    arena.live[allocation.pages] = allocation;
+    arena.bytes += allocation.bytes;
+    return allocation.start;
+}
+
+bool release(void* pointer, std::string* damage) {
+    const Allocation* found = arena.at(pointer);
+    if (!found || found->start != pointer) {
+        return false;
+    }
+    Allocation allocation = *found;
+    *damage = damage_of(allocation);
+    arena.live.erase(allocation.pages);
+    arena.bytes -= allocation.bytes;
+    mmap(allocation.pages, allocation.page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return true;
+}
+
+size_t bytes_in_use() {
+    return arena.bytes;
+}
+
+bool in_device_memory(const void* pointer) {
+    return arena.begin && pointer >= arena.begin && pointer < arena.begin + arena_bytes;
+}
+
+bool in_allocation(const void* pointer, size_t bytes) {
+    const Allocation* found = arena.at(pointer);
+    return found && pointer >= found->start && pointer <= found->end() &&
+           bytes <= static_cast<size_t>(found->end() - static_cast<const unsigned char*>(pointer));
+}
+
+std::string describe(const void* address) {
+    char sentence[160];
+    if (!in_device_memory(address)) {
+        snprintf(sentence, sizeof(sentence), "address %p, which is not device memory", address);
+        return sentence;
+    }
+    // Of the neighbours, the nearer one is the one that was meant.
+    auto byte = static_cast<const unsigned char*>(address);
+    const Allocation* below = arena.at(address);
+    auto above = arena.live.upper_bound(byte);
+    size_t behind = below ? (byte >= below->end() ? byte - below->end() : 0) : SIZE_MAX;
+    size_t before = above != arena.live.end() ? above->second.start - byte : SIZE_MAX;
+    if (behind == SIZE_MAX && before == SIZE_MAX) {
+        snprintf(sentence, sizeof(sentence), "device address %p, where nothing is allocated", address);
+    } else if (below && byte >= below->start && byte < below->end()) {
+        snprintf(sentence, sizeof(sentence), "device memory, byte %td of an allocation of %zu bytes", byte - below->start,
+                 below->bytes);
+    } else if (behind <= before) {
+        snprintf(sentence, sizeof(sentence), "device memory %zu bytes after the end of an allocation of %zu bytes", behind,
+                 below->bytes);
+    } else {
+        snprintf(sentence, sizeof(sentence), "device memory %zu bytes before the start of an allocation of %zu bytes",
+                 before, above->second.bytes);
+    }
+    return sentence;
+}
+
+std::string find_damage() {
+    for (const auto& entry : arena.live) {
+        std::string damage = damage_of(entry.second);
+        if (!damage.empty()) {
+            return damage;
+        }
+    }
+    return {};
+}
+
+void poison(void* device_memory, size_t bytes) {
+    Lock lock;
+    if (bytes > 0 && in_allocation(device_memory, bytes)) {
+        Access access;
+        memset(device_memory, poison_byte(), bytes);
+    }
+}
+
+} // namespace ssm::emulation

@@ -1,0 +1,240 @@
+using System.Runtime.InteropServices;
+
+namespace SsmCuda.Interop;
+
+/// <summary>An ssm_context. It lives until its owner and everything made from it have let go, so that objects may be
+/// disposed in any order and by the finalizer.</summary>
+internal sealed class ContextHandle() : SafeHandle(0, ownsHandle: true)
+{
+    private int busy;
+
+    public override bool IsInvalid => handle == 0;
+
+    public void Set(nint pointer) => SetHandle(pointer);
+
+    public nint Pointer => handle;
+
+    /// <summary>Claims the context for the calling thread; a second thread gets an exception instead of a data race.</summary>
+    public void Enter()
+    {
+        if (Interlocked.CompareExchange(ref busy, 1, 0) != 0)
+            ThrowBusy();
+    }
+
+    public void Exit() => Volatile.Write(ref busy, 0);
+
+    private static void ThrowBusy() => throw new InvalidOperationException(
+        "The context is in use by another thread. A context serves one thread at a time; give each thread its own.");
+
+    protected override bool ReleaseHandle() => NativeMethods.ContextDestroy(handle) == 0;
+}
+
+/// <summary>Something made from a context, which it keeps alive.</summary>
+internal abstract class ChildHandle : SafeHandle
+{
+    protected ChildHandle(ContextHandle parent)
+        : base(0, ownsHandle: true)
+    {
+        Parent = parent;
+        var added = false;
+        try
+        {
+            parent.DangerousAddRef(ref added);
+        }
+        catch
+        {
+            // The finalizer would release a parent that was never held.
+            SetHandleAsInvalid();
+            throw;
+        }
+    }
+
+    public ContextHandle Parent { get; }
+
+    // Zero-sized memory is a null pointer and still has to let its parent go.
+    public override bool IsInvalid => false;
+
+    public void Set(nint pointer) => SetHandle(pointer);
+
+    public nint Pointer => handle;
+
+    /// <summary>Releases the native object; must not throw.</summary>
+    protected abstract bool Release();
+
+    protected sealed override bool ReleaseHandle()
+    {
+        var released = Release();
+        Parent.DangerousRelease();
+        return released;
+    }
+}
+
+internal sealed class EventHandle(ContextHandle parent) : ChildHandle(parent)
+{
+    protected override bool Release() => handle == 0 || NativeMethods.EventDestroy(handle) == 0;
+}
+
+internal sealed class StreamHandle(ContextHandle parent) : ChildHandle(parent)
+{
+    protected override unsafe bool Release() =>
+        handle == 0 || NativeMethods.StreamDestroy(Parent.Pointer, (void*)handle) == 0;
+}
+
+/// <summary>Captured work. It keeps the memory that the work uses.</summary>
+internal sealed class GraphHandle(ContextHandle parent, List<MemoryHandle> memory) : ChildHandle(parent)
+{
+    protected override bool Release()
+    {
+        var released = handle == 0 || NativeMethods.GraphDestroy(handle) == 0;
+        foreach (var item in memory)
+            item.DangerousRelease();
+        return released;
+    }
+
+    /// <summary>Tells memory that must not be released while work uses it that the work was queued again.</summary>
+    public void Track(ContextHandle context)
+    {
+        foreach (var item in memory)
+            item.Track(context);
+    }
+}
+
+/// <summary>A piece of memory that tensors share.</summary>
+internal abstract unsafe class MemoryHandle(ContextHandle parent) : ChildHandle(parent)
+{
+    // Events behind the last use on each context, for memory whose release is not ordered on the stream by itself.
+    private readonly Lock gate = new();
+    private List<(ContextHandle Context, nint Event)>? uses;
+
+    /// <summary>True where releasing has to wait for the work of every context; false where it is ordered on the parent's
+    /// stream and only other contexts matter.</summary>
+    protected virtual bool WaitsForParent => true;
+
+    /// <summary>The device is done with a call when it returns, so that nothing has to be tracked.</summary>
+    public bool IsSynchronous { get; init; }
+
+    /// <summary>Marks the end of what is queued on a context as the last use there.</summary>
+    public virtual void Track(ContextHandle context)
+    {
+        if (IsSynchronous || (!WaitsForParent && ReferenceEquals(context, Parent)))
+            return;
+        lock (gate)
+            SsmException.ThrowIfFailed(NativeMethods.EventRecordRaw(context.Pointer, EventFor(context)));
+    }
+
+    private nint EventFor(ContextHandle context)
+    {
+        uses ??= [];
+        foreach (var (known, mark) in uses)
+        {
+            if (ReferenceEquals(known, context))
+                return mark;
+        }
+        var added = false;
+        context.DangerousAddRef(ref added);
+        nint created;
+        var status = NativeMethods.EventCreate(context, &created);
+        if (status != 0)
+        {
+            context.DangerousRelease();
+            SsmException.ThrowIfFailed(status);
+        }
+        uses.Add((context, created));
+        return created;
+    }
+
+    protected sealed override bool Release()
+    {
+        foreach (var (context, mark) in uses ?? [])
+        {
+            _ = NativeMethods.EventSynchronizeRaw(mark);
+            _ = NativeMethods.EventDestroy(mark);
+            context.DangerousRelease();
+        }
+        return Free();
+    }
+
+    protected abstract bool Free();
+}
+
+/// <summary>Memory of ssm_allocate; freeing is ordered on the context's stream and legal on any thread.</summary>
+internal sealed unsafe class DeviceMemoryHandle(ContextHandle parent) : MemoryHandle(parent)
+{
+    protected override bool WaitsForParent => false;
+
+    protected override bool Free() => NativeMethods.Free(Parent.Pointer, (void*)handle) == 0;
+}
+
+/// <summary>Memory of ssm_host_allocate.</summary>
+internal sealed unsafe class PinnedMemoryHandle(ContextHandle parent) : MemoryHandle(parent)
+{
+    protected override bool Free() => NativeMethods.HostFree(Parent.Pointer, (void*)handle) == 0;
+}
+
+/// <summary>Memory that somebody else frees; an object that stands for it may be kept alive.</summary>
+internal sealed class ForeignMemoryHandle(ContextHandle parent, object? owner) : MemoryHandle(parent)
+{
+    protected override bool Free()
+    {
+        GC.KeepAlive(owner);
+        return true;
+    }
+}
+
+/// <summary>A part of another piece of memory, which it keeps.</summary>
+internal sealed class SharedMemoryHandle : MemoryHandle
+{
+    private readonly MemoryHandle whole;
+
+    public SharedMemoryHandle(MemoryHandle whole)
+        : base(whole.Parent)
+    {
+        var added = false;
+        try
+        {
+            whole.DangerousAddRef(ref added);
+        }
+        catch
+        {
+            SetHandleAsInvalid();
+            Parent.DangerousRelease();
+            throw;
+        }
+        this.whole = whole;
+        IsSynchronous = whole.IsSynchronous;
+    }
+
+    public override void Track(ContextHandle context) => whole.Track(context);
+
+    protected override bool Free()
+    {
+        whole.DangerousRelease();
+        return true;
+    }
+}
+
+/// <summary>A DLPack tensor that was given to us: its deleter is called once, when nothing uses the memory any more.</summary>
+internal sealed unsafe class DlpackMemoryHandle(ContextHandle parent, bool versioned) : MemoryHandle(parent)
+{
+    /// <summary>The DLManagedTensor or DLManagedTensorVersioned.</summary>
+    public nint Managed { get; set; }
+
+    protected override bool Free()
+    {
+        if (Managed == 0)
+            return true;
+        if (versioned)
+        {
+            var tensor = (DLManagedTensorVersioned*)Managed;
+            if (tensor->Deleter != null)
+                tensor->Deleter(tensor);
+        }
+        else
+        {
+            var tensor = (DLManagedTensor*)Managed;
+            if (tensor->Deleter != null)
+                tensor->Deleter(tensor);
+        }
+        return true;
+    }
+}

@@ -1,0 +1,71 @@
+using System.Runtime.CompilerServices;
+using SsmCuda.Interop;
+
+namespace SsmCuda;
+
+/// <summary>One call of an operation: claims the context, binds the tensors to addresses and keeps their memory until the
+/// call has returned. Lives on the stack.</summary>
+internal unsafe ref struct Call
+{
+    [InlineArray(Capacity)]
+    private struct Held
+    {
+        private MemoryHandle? first;
+    }
+
+    // The most tensors that one operation takes, with room.
+    private const int Capacity = 24;
+
+    private readonly SsmContext context;
+    private readonly bool acceptsHostSpans;
+    private Held held;
+    private int count;
+
+    public Call(SsmContext context, bool isCopy = false)
+    {
+        this.context = context;
+        acceptsHostSpans = (isCopy || context.IsCpu) && !context.IsCapturing;
+        context.Enter();
+    }
+
+    /// <summary>The native description of a tensor, or null for an absent one. The view has to live on the caller's stack,
+    /// which holds for every ref struct, and pinned is the address of its host memory.</summary>
+    public DLTensor* Bind(scoped in ReadOnlyTensorView view, byte* pinned, string name) =>
+        view.Argument.IsPresent ? Bind(ref Unsafe.AsRef(in view.Argument), pinned, name) : null;
+
+    /// <inheritdoc cref="Bind(in ReadOnlyTensorView, byte*, string)"/>
+    public DLTensor* Bind(scoped in TensorView view, byte* pinned, string name) =>
+        view.Argument.IsPresent ? Bind(ref Unsafe.AsRef(in view.Argument), pinned, name) : null;
+
+    private DLTensor* Bind(scoped ref TensorArgument argument, byte* pinned, string name)
+    {
+        if (argument.Memory is { } memory)
+            Hold(memory);
+        else if (!acceptsHostSpans)
+            ThrowHostSpan(name);
+        else
+            argument.Native.Data = pinned;
+        argument.Native.Shape = (long*)Unsafe.AsPointer(ref argument.Shape);
+        argument.Native.Strides = (long*)Unsafe.AsPointer(ref argument.Strides);
+        return (DLTensor*)Unsafe.AsPointer(ref argument.Native);
+    }
+
+    /// <summary>Keeps memory through the call.</summary>
+    private void Hold(MemoryHandle memory)
+    {
+        var added = false;
+        memory.DangerousAddRef(ref added);
+        held[count++] = memory;
+    }
+
+    public void Dispose()
+    {
+        for (var i = 0; i < count; i++)
+            context.Release(held[i]!);
+        context.Exit();
+    }
+
+    private readonly void ThrowHostSpan(string name) => throw new InvalidOperationException(context.IsCapturing
+        ? $"{name}: host memory that the garbage collector may move cannot be captured; use a DeviceTensor."
+        : $"{name}: host memory was given to a context on {context.Device}; copy it into a DeviceTensor first.");
+}

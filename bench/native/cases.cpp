@@ -235,8 +235,8 @@ class SelectiveScan : public Case {
 std::string text_of(const Shape& shape, Layout layout = Layout::time) {
     std::string text;
     for (int64_t extent : shape)
-        text += (text.empty() ? "" : "x") + std::to_string(extent);
-    return text + (layout == Layout::channels ? " channels-last" : "");
+        text.append(text.empty() ? "" : "x").append(std::to_string(extent));
+    return text.append(layout == Layout::channels ? " channels-last" : "");
 }
 
 } // namespace

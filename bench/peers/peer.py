@@ -2,7 +2,7 @@
 
 A peer is a script of its own that answers on its standard output, a line for each line it is sent:
 
-    (at the start)                    {"peer": "numpy", "version": "1.24.2"}  or  {"peer": "numpy", "missing": "why"}
+    (at the start)                    {"peer": "numpy", "version": "1.24.2", "threads": 1}  or  {"peer": "numpy", "missing": "why"}
     {"command": "prepare", ...task}   {"candidates": ["cumsum"]}, the ways it can do that task; none is an empty list
     {"command": "run", "name": ...}   {"seconds": 0.0123}, the time of one call on data that is in place
 
@@ -16,7 +16,7 @@ import time
 
 
 def serve(peer, load):
-    """load(threads) imports the library and answers (version, candidates); candidates(task) maps names to functions."""
+    """load(threads) imports the library and answers (version, threads it uses, candidates); candidates(task) maps names to functions."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a library that prints must not disturb the conversation
 
@@ -26,11 +26,11 @@ def serve(peer, load):
 
     threads = int(os.environ.get("SSM_PEER_THREADS", "1"))
     try:
-        version, candidates = load(threads)
+        version, threads, candidates = load(threads)
     except Exception as missing:  # an absent or broken library is an answer, not a failure
         answer({"peer": peer, "missing": f"{type(missing).__name__}: {missing}"})
         return
-    answer({"peer": peer, "version": version})
+    answer({"peer": peer, "version": version, "threads": threads})
     calls = {}
     for line in sys.stdin:
         request = json.loads(line)

@@ -17,7 +17,7 @@ def load(threads):
         numerator, denominator = np.array([1], dtype), np.array([1, -0.9], dtype)
         return {"lfilter (constant decay)": lambda: lfilter(numerator, denominator, b, axis=1)}
 
-    return scipy.__version__, candidates
+    return scipy.__version__, 1, candidates
 
 
 peer.serve("scipy", load)

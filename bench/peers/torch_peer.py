@@ -60,7 +60,7 @@ def load(threads):
             return {"reference loop over time": lambda: selective_scan(u, dt, a, b, c, d, z, dt_bias, out)}
         return {}
 
-    return torch.__version__, candidates
+    return torch.__version__, threads, candidates
 
 
 peer.serve("torch", load)

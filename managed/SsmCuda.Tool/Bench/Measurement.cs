@@ -1,0 +1,138 @@
+using System.Diagnostics;
+
+namespace SsmCuda.Tool.Bench;
+
+/// <summary>A result with what only this run knows of it.</summary>
+/// <param name="Result">What is reported.</param>
+/// <param name="Spread">Half the distance between the quartiles of its samples, relative to the median.</param>
+/// <param name="Bound">Which ceiling its share is of.</param>
+/// <param name="IsWrong">Its error exceeds what rounding explains.</param>
+internal sealed record Measurement(BenchmarkResult Result, double Spread, Bound Bound, bool IsWrong);
+
+/// <summary>
+/// Times one benchmark: rounds in which the ceiling's probe, the operation, the plain loop and the peers take turns, so that a
+/// machine that slows down slows them all; medians over the rounds.
+/// </summary>
+internal sealed class Measurer(BenchmarkDevice device, IReadOnlyList<PeerProcess> peers, bool quick)
+{
+    // Shorter calls are timed several at once.
+    private const double ShortestSample = 200e-6;
+
+    private readonly double budgetSeconds = quick ? 0.3 : 3;
+    private readonly int minRounds = quick ? 3 : 7;
+    private readonly int maxRounds = quick ? 5 : 25;
+    private readonly double loopBudgetSeconds = quick ? 0.2 : 1.5;
+
+    public IEnumerable<Measurement> Measure(BenchmarkDefinition definition)
+    {
+        using var benchmark = definition.Create(device);
+        benchmark.Run();
+        device.Synchronize();
+        var error = benchmark.MaxError();
+        var isWrong = !(error <= benchmark.Tolerance);
+
+        var candidates = PreparePeers(benchmark.PeerTask);
+        var calls = (int)Math.Ceiling(ShortestSample / Math.Max(1e-9, device.Time(benchmark.Run, 1)));
+        var probes = new List<double>();
+        var samples = new List<double>();
+        var loops = new List<double>();
+        var clock = Stopwatch.StartNew();
+        for (var round = 0; round < minRounds || (round < maxRounds && clock.Elapsed.TotalSeconds < budgetSeconds); round++)
+        {
+            if (device.ProbeRate(benchmark.Bound) is { } rate)
+            {
+                probes.Add(rate);
+            }
+            samples.Add(device.Time(benchmark.Run, calls) / calls);
+            if (loops.Count == 0 || (loops.Count < minRounds && loops.Sum() < loopBudgetSeconds))
+            {
+                var begin = Stopwatch.GetTimestamp();
+                benchmark.RunLoop();
+                loops.Add(Stopwatch.GetElapsedTime(begin).TotalSeconds);
+            }
+            RunPeers(candidates);
+        }
+
+        var ceiling = probes.Count > 0 ? Statistics.Median(probes) : (double?)null;
+        var loop = Statistics.Median(loops);
+        yield return Report(definition.Operation, device.Threads, samples, error, isWrong);
+        foreach (var candidate in candidates.Where(candidate => candidate.Seconds.Count > 0))
+        {
+            yield return Report($"{candidate.Peer.Name} {candidate.Name}", candidate.Peer.Threads, candidate.Seconds, null, false);
+        }
+
+        Measurement Report(string operation, int threads, List<double> seconds, double? maxError, bool wrong)
+        {
+            var median = Statistics.Median(seconds);
+            var perSecond = (benchmark.Bound == Bound.Memory ? benchmark.Bytes : benchmark.Flops) / median;
+            return new Measurement(new BenchmarkResult
+            {
+                Operation = operation,
+                Shape = definition.Shape,
+                Dtype = definition.Dtype,
+                Device = device.Name,
+                Threads = threads,
+                MedianSeconds = median,
+                Bytes = benchmark.Bytes,
+                Flops = benchmark.Flops,
+                GigabytesPerSecond = benchmark.Bytes / median / 1e9,
+                GigaflopsPerSecond = benchmark.Flops / median / 1e9,
+                ShareOfCeiling = perSecond / ceiling,
+                SpeedupOverLoop = loop / median,
+                MaxError = maxError is { } value && !double.IsFinite(value) ? null : maxError,
+            }, Statistics.RelativeSpread(seconds), benchmark.Bound, wrong);
+        }
+    }
+
+    private List<Candidate> PreparePeers(PeerTask? task)
+    {
+        var candidates = new List<Candidate>();
+        foreach (var peer in task is null ? [] : peers)
+        {
+            try
+            {
+                candidates.AddRange(peer.Prepare(task!).Select(name => new Candidate(peer, name)));
+            }
+            catch (PeerException exception)
+            {
+                Screen.Error($"peer {peer.Name}: {exception.Message}");
+            }
+        }
+        return candidates;
+    }
+
+    private void RunPeers(List<Candidate> candidates)
+    {
+        foreach (var candidate in candidates.Where(candidate => candidate.IsAlive && candidate.HasTime(loopBudgetSeconds, minRounds)))
+        {
+            try
+            {
+                if (!candidate.IsWarm)
+                {
+                    candidate.IsWarm = true;
+                    candidate.IsAlive = candidate.Peer.Run(candidate.Name) is not null;
+                }
+                if (candidate.IsAlive && candidate.Peer.Run(candidate.Name) is { } seconds)
+                {
+                    candidate.Seconds.Add(seconds);
+                }
+            }
+            catch (PeerException exception)
+            {
+                candidate.IsAlive = false;
+                Screen.Error($"peer {candidate.Peer.Name}: {exception.Message}");
+            }
+        }
+    }
+
+    private sealed record Candidate(PeerProcess Peer, string Name)
+    {
+        public List<double> Seconds { get; } = [];
+
+        public bool IsAlive { get; set; } = true;
+
+        public bool IsWarm { get; set; }
+
+        public bool HasTime(double budget, int rounds) => Seconds.Count == 0 || (Seconds.Count < rounds && Seconds.Sum() < budget);
+    }
+}

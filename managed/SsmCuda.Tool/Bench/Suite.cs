@@ -1,0 +1,15 @@
+using SsmCuda.Tool.Bench.Operations;
+
+namespace SsmCuda.Tool.Bench;
+
+/// <summary>Every benchmark there is; an operation adds its line here.</summary>
+internal static class Suite
+{
+    public static IEnumerable<BenchmarkDefinition> Definitions(bool quick) =>
+    [
+        .. AssociativeScanBenchmarks.Definitions(quick),
+        .. LinearRecurrenceBenchmarks.Definitions(quick),
+        .. LinearRecurrenceBackwardBenchmarks.Definitions(quick),
+        .. SelectiveScanBenchmarks.Definitions(quick),
+    ];
+}

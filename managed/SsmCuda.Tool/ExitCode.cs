@@ -1,0 +1,13 @@
+namespace SsmCuda.Tool;
+
+/// <summary>What the process answers.</summary>
+internal static class ExitCode
+{
+    public const int Success = 0;
+
+    /// <summary>It ran, and something is wrong: a case failed, a benchmark computed a wrong result.</summary>
+    public const int Wrong = 1;
+
+    /// <summary>It could not run: no cases, no such device, a file that cannot be read.</summary>
+    public const int CannotRun = 2;
+}

@@ -1,0 +1,19 @@
+using System.Diagnostics.CodeAnalysis;
+using SsmCuda.Tool.Verify.Operations;
+
+namespace SsmCuda.Tool.Verify;
+
+/// <summary>Every operation whose cases can be run, by its name in the cases; an operation adds its line here.</summary>
+internal static class OperationTable
+{
+    private static readonly Dictionary<string, Action<CaseRun>> Operations = new(StringComparer.Ordinal)
+    {
+        ["associative_scan"] = AssociativeScanCase.Run,
+        ["linear_recurrence"] = LinearRecurrenceCase.Run,
+        ["linear_recurrence_backward"] = LinearRecurrenceBackwardCase.Run,
+        ["selective_scan"] = SelectiveScanCase.Run,
+    };
+
+    public static bool TryGet(string name, [NotNullWhen(true)] out Action<CaseRun>? operation) =>
+        Operations.TryGetValue(name, out operation);
+}

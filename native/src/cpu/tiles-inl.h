@@ -1,0 +1,86 @@
+// Runs one task of a TilePlan, for operations whose state is a left fold of maps h -> A h + B (see tiles.h).
+#if defined(SSM_CPU_TILES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SSM_CPU_TILES_INL_H_
+#undef SSM_CPU_TILES_INL_H_
+#else
+#define SSM_CPU_TILES_INL_H_
+#endif
+
+#include "cpu/simd-inl.h"
+#include "cpu/tiles.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ssm::cpu::HWY_NAMESPACE {
+namespace {
+
+// Kernel offers, for a group of `count` channels from `channel` on:
+//   State
+//   begin(piece, channel, count, state)           the state before a sequence's first step
+//   finish(row, channel, count, state)          what becomes of the state after its last step
+//   scan(piece, batch, channel, count, state)   every step, taking and leaving the state
+//   aggregate(piece, batch, channel, count, factor, state)  (factor, state) becomes the map of the piece after them
+//   compose(factor, aggregate, count, state)    state = factor state + aggregate
+//   identity(count, factor, state)
+template <class Kernel>
+void run_task(const Kernel& kernel, const SequenceShape& shape, const TilePlan& plan, void* slots, int64_t task) {
+    using State = typename Kernel::State;
+    constexpr int64_t most = block_state_bytes / sizeof(State);
+    alignas(64) State state[most];
+    const auto scan = [&](int64_t batch, int64_t channel, int64_t count, int64_t begin, int64_t end) {
+        for_each_piece(shape, batch, begin, end, [&](const Piece& piece) {
+            if (piece.starts)
+                kernel.begin(piece, channel, count, state);
+            kernel.scan(piece, batch, channel, count, state);
+            if (piece.ends)
+                kernel.finish(piece.row, channel, count, state);
+        });
+    };
+    if (plan.tiles == 1) {
+        const int64_t last = std::min(plan.groups, (task + 1) * plan.groups_per_task);
+        for (int64_t group = task * plan.groups_per_task; group < last; ++group) {
+            const int64_t channel = group % plan.blocks * plan.channel_block;
+            scan(group / plan.blocks, channel, std::min(plan.channel_block, shape.channels - channel), 0, shape.length);
+        }
+        return;
+    }
+    // Tiles of all groups side by side, so that the next tile of a group is begun long after its predecessor.
+    const int64_t tile = task / plan.groups, group = task % plan.groups;
+    const int64_t batch = group / plan.blocks, channel = group % plan.blocks * plan.channel_block;
+    const int64_t count = std::min(plan.channel_block, shape.channels - channel);
+    const int64_t begin = tile * plan.tile, end = std::min(shape.length, begin + plan.tile);
+    std::atomic<int64_t>& flag = slot_flag(plan, slots, group);
+    State* const published = static_cast<State*>(slot_state(plan, slots, group));
+    alignas(64) State factor[most], aggregate[most];
+    bool restarts = false; // a sequence starts inside: nothing of the predecessor's state gets past it
+    const bool is_last = tile + 1 == plan.tiles;
+    if (!is_last) {
+        kernel.identity(count, factor, aggregate);
+        for_each_piece(shape, batch, begin, end, [&](const Piece& piece) {
+            if (piece.starts) {
+                restarts = true;
+                kernel.identity(count, factor, aggregate);
+                kernel.begin(piece, channel, count, aggregate);
+            }
+            kernel.aggregate(piece, batch, channel, count, factor, aggregate);
+        });
+    }
+    Backoff backoff;
+    while (flag.load(std::memory_order_acquire) != tile)
+        backoff.pause();
+    if (tile > 0)
+        std::copy_n(published, count, state);
+    if (!is_last) {
+        if (restarts)
+            std::copy_n(aggregate, count, published);
+        else
+            kernel.compose(factor, aggregate, count, published);
+        flag.store(tile + 1, std::memory_order_release);
+    }
+    scan(batch, channel, count, begin, end);
+}
+
+} // namespace
+} // namespace ssm::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

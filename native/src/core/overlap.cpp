@@ -20,19 +20,20 @@ struct Search {
     int count = 0;
     int budget = 20000;
 
+    // Terms stay in order of their strides, the largest first.
     void add(int64_t stride, int64_t low, int64_t high) {
-        for (int i = 0; i < count; ++i) {
-            if (terms[i].stride == stride) {
-                terms[i].low += low;
-                terms[i].high += high;
-                return;
-            }
+        int at = 0;
+        while (at < count && terms[at].stride > stride)
+            ++at;
+        if (at < count && terms[at].stride == stride) {
+            terms[at].low += low;
+            terms[at].high += high;
+            return;
         }
-        terms[count++] = {stride, low, high};
-    }
-
-    void sort() {
-        std::sort(terms, terms + count, [](const Term& x, const Term& y) { return x.stride > y.stride; });
+        for (int i = count; i > at; --i)
+            terms[i] = terms[i - 1];
+        terms[at] = {stride, low, high};
+        ++count;
     }
 
     // Can terms[first..] sum to a value strictly between target - below and target + above?
@@ -81,7 +82,6 @@ bool overlap(const Tensor& x, const Tensor& y) {
         if (y.strides[i] != 0)
             search.add(y.strides[i] * y.element_size, -(y.shape[i] - 1), 0);
     }
-    search.sort();
     // Elements [p, p + size_x) and [q, q + size_y) meet iff -size_x < p - q < size_y.
     return search.reaches(0, static_cast<int64_t>(y_start - x_start), x.element_size, y.element_size);
 }
@@ -103,7 +103,6 @@ bool overlaps_itself(const Tensor& tensor) {
         }
         search.add(tensor.strides[i], -reach, reach);
     }
-    search.sort();
     for (int first = 0; first < search.count; ++first) {
         const Term term = search.terms[first];
         search.terms[first].low = 1;

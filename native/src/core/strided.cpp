@@ -2,8 +2,8 @@
 
 #include "core/error.h"
 
-#include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace ssm {
 namespace {
@@ -11,6 +11,12 @@ namespace {
 struct Dimension {
     int64_t extent, source_stride, destination_stride;
 };
+
+bool is_outer(const Dimension& x, const Dimension& y) {
+    if (x.destination_stride != y.destination_stride)
+        return x.destination_stride > y.destination_stride;
+    return x.source_stride > y.source_stride;
+}
 
 } // namespace
 
@@ -35,11 +41,11 @@ StridedCopyParams plan_copy(int32_t rank, const int64_t* shape, int64_t element_
         dimensions[count++] = {pieces, 1, 1};
     }
 
-    std::sort(dimensions, dimensions + count, [](const Dimension& x, const Dimension& y) {
-        if (x.destination_stride != y.destination_stride)
-            return x.destination_stride > y.destination_stride;
-        return x.source_stride > y.source_stride;
-    });
+    // By insertion: they are few, and mostly in order.
+    for (int i = 1; i < count; ++i) {
+        for (int k = i; k > 0 && is_outer(dimensions[k], dimensions[k - 1]); --k)
+            std::swap(dimensions[k], dimensions[k - 1]);
+    }
     int merged = 0;
     for (int i = 0; i < count; ++i) {
         const Dimension& inner = dimensions[i];

@@ -9,6 +9,8 @@ using enum Type;
 
 SSM_SEQUENCE_TESTS(AssociativeScan, Operation::associative_scan, float32, float64, complex64, complex128, float16, bfloat16);
 SSM_SEQUENCE_TEST(AssociativeScan, Operation::associative_scan, SplitEqualsOneCall, split_equals_one_call)
+SSM_SEQUENCE_TEST(AssociativeScan, Operation::associative_scan, MatchesInPlace, matches_in_place)
+SSM_SEQUENCE_TEST(AssociativeScan, Operation::associative_scan, ReverseEqualsFlipped, reverse_equals_flipped)
 
 namespace {
 

@@ -9,6 +9,8 @@ using enum Type;
 
 SSM_SEQUENCE_TESTS(LinearRecurrenceBackward, Operation::linear_recurrence_backward, float32, float64, complex64, complex128,
                    float16, bfloat16);
+SSM_SEQUENCE_TEST(LinearRecurrenceBackward, Operation::linear_recurrence_backward, ReverseEqualsFlipped,
+                  reverse_equals_flipped)
 
 namespace {
 
@@ -53,10 +55,13 @@ std::vector<Problem> complete_problems(const Size& size) {
 
 } // namespace
 
-TEST_P(LinearRecurrenceBackward, MatchesDifferencesAlongDirections) {
+// Differences need double precision.
+class LinearRecurrenceGradients : public testing::TestWithParam<Target> {};
+INSTANTIATE_TEST_SUITE_P(Devices, LinearRecurrenceGradients, testing::ValuesIn(targets({float64, complex128})),
+                         [](const auto& info) { return name_of(info.param); });
+
+TEST_P(LinearRecurrenceGradients, MatchesDifferencesAlongDirections) {
     const Type type = GetParam().type;
-    if (type != float64 && type != complex128)
-        GTEST_SKIP() << "differences need double precision";
     Context context(GetParam().device);
     Random random(11);
     for (const Size& size : {Size{type, 2, 3, 150}, Size{type, 1, 2, 90, {0, 0, 1, 50, 90}}})
@@ -84,10 +89,8 @@ TEST_P(LinearRecurrenceBackward, MatchesDifferencesAlongDirections) {
         }
 }
 
-TEST_P(LinearRecurrenceBackward, MatchesDifferencesOfEveryElement) {
+TEST_P(LinearRecurrenceGradients, MatchesDifferencesOfEveryElement) {
     const Type type = GetParam().type;
-    if (type != float64 && type != complex128)
-        GTEST_SKIP() << "differences need double precision";
     Context context(GetParam().device);
     for (const Problem& problem : complete_problems({type, 1, 2, 7})) {
         const Outputs gradients = run(context, problem);

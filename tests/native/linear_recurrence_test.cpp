@@ -10,6 +10,8 @@ using enum Type;
 SSM_SEQUENCE_TESTS(LinearRecurrence, Operation::linear_recurrence, float32, float64, complex64, complex128, float16,
                    bfloat16);
 SSM_SEQUENCE_TEST(LinearRecurrence, Operation::linear_recurrence, SplitEqualsOneCall, split_equals_one_call)
+SSM_SEQUENCE_TEST(LinearRecurrence, Operation::linear_recurrence, MatchesInPlace, matches_in_place)
+SSM_SEQUENCE_TEST(LinearRecurrence, Operation::linear_recurrence, ReverseEqualsFlipped, reverse_equals_flipped)
 
 namespace {
 
@@ -38,9 +40,10 @@ TEST_P(LinearRecurrence, RemembersAlongARow) {
         context.try_option("linear_recurrence.tile", 64);
     Random random(6);
     Tensor a(type, {1, 2, length});
-    for (int64_t i = 0; i < a.size(); ++i)
-        a.values[i] =
-            rounded(type, is_complex(type) ? std::polar(1 - 1e-6, 0.01 * static_cast<double>(i / length)) : 1 - 1e-6);
+    for (Number& value : a.values) {
+        const double magnitude = 1 - random.uniform(2e-7, 2e-6);
+        value = rounded(type, is_complex(type) ? std::polar(magnitude, random.uniform(-0.1, 0.1)) : magnitude);
+    }
     // Only the initial state and one early input put anything in.
     Tensor b(type, {1, 2, length});
     b.at(0, 0, 7) = b.at(0, 1, 7) = 1;

@@ -16,9 +16,9 @@ struct SharedStorage {
 
 #if defined(__CUDACC__)
 extern __shared__ __align__(16) unsigned char ssm_shared_memory[];
-#define SSM_SHARED(Storage) (*reinterpret_cast<typename ::ssm::SharedStorage<Storage>::Type*>(ssm_shared_memory))
+#define SSM_SHARED(...) (*reinterpret_cast<typename ::ssm::SharedStorage<__VA_ARGS__>::Type*>(ssm_shared_memory))
 #else
-#define SSM_SHARED(Storage)                                                                                                 \
-    (*static_cast<typename ::ssm::SharedStorage<Storage>::Type*>(                                                           \
-        ::ssm::emulation::shared_memory(sizeof(Storage), {__FILE__, __LINE__})))
+#define SSM_SHARED(...)                                                                                                     \
+    (*static_cast<typename ::ssm::SharedStorage<__VA_ARGS__>::Type*>(                                                       \
+        ::ssm::emulation::shared_memory(sizeof(__VA_ARGS__), {__FILE__, __LINE__})))
 #endif

@@ -99,35 +99,25 @@ SSM_DEVICE bool warp_all(bool predicate, unsigned mask = full_mask) {
 #else
 
 // The twins take the line of the call along, and move a whole T in one exchange.
-namespace detail {
-template <typename T>
-T shuffle(emulation::Exchange kind, const T& value, int argument, unsigned mask, int width, emulation::Where where) {
-    static_assert(std::is_trivially_copyable<T>::value && sizeof(T) % 4 == 0, "a type of whole words");
-    T result;
-    emulation::exchange(kind, mask, &value, &result, sizeof(T), argument, width, where);
-    return result;
-}
-} // namespace detail
-
 template <typename T>
 T shuffle(const T& value, int lane, unsigned mask = full_mask, int width = warp_size, const char* file = __builtin_FILE(),
           int line = __builtin_LINE()) {
-    return detail::shuffle(emulation::Exchange::index, value, lane, mask, width, {file, line});
+    return emulation::shuffle(emulation::Exchange::index, mask, value, lane, width, {file, line});
 }
 template <typename T>
 T shuffle_up(const T& value, int delta, unsigned mask = full_mask, int width = warp_size,
              const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-    return detail::shuffle(emulation::Exchange::up, value, delta, mask, width, {file, line});
+    return emulation::shuffle(emulation::Exchange::up, mask, value, delta, width, {file, line});
 }
 template <typename T>
 T shuffle_down(const T& value, int delta, unsigned mask = full_mask, int width = warp_size,
                const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-    return detail::shuffle(emulation::Exchange::down, value, delta, mask, width, {file, line});
+    return emulation::shuffle(emulation::Exchange::down, mask, value, delta, width, {file, line});
 }
 template <typename T>
 T shuffle_xor(const T& value, int lanes, unsigned mask = full_mask, int width = warp_size,
               const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-    return detail::shuffle(emulation::Exchange::exclusive_or, value, lanes, mask, width, {file, line});
+    return emulation::shuffle(emulation::Exchange::exclusive_or, mask, value, lanes, width, {file, line});
 }
 inline unsigned warp_ballot(bool predicate, unsigned mask = full_mask, const char* file = __builtin_FILE(),
                             int line = __builtin_LINE()) {

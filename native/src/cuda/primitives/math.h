@@ -1,0 +1,58 @@
+// Elementary functions for kernels, with their accuracy.
+#pragma once
+
+#include "cuda/primitives/cuda.h"
+
+#include <math.h>
+
+namespace ssm {
+
+// 2^x within 2 units in the last place: the special-function unit's own exponential. Results below 2^-126 are zero.
+SSM_DEVICE float fast_exp2(float x) {
+#if defined(__CUDA_ARCH__)
+    float result;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+#else
+    const float result = exp2f(x);
+    return result < 0x1p-126f ? 0.0f : result;
+#endif
+}
+
+// sin(pi x) and cos(pi x). The reduction is exact, so that large phases lose nothing.
+SSM_DEVICE void sincos_pi(float x, float& sine, float& cosine) {
+#if defined(__CUDA_ARCH__)
+    sincospif(x, &sine, &cosine);
+#else
+    const double reduced = static_cast<double>(x) - 2 * rint(static_cast<double>(x) / 2);
+    sine = static_cast<float>(sin(3.14159265358979323846 * reduced));
+    cosine = static_cast<float>(cos(3.14159265358979323846 * reduced));
+#endif
+}
+SSM_DEVICE void sincos_pi(double x, double& sine, double& cosine) {
+#if defined(__CUDA_ARCH__)
+    sincospi(x, &sine, &cosine);
+#else
+    const double reduced = x - 2 * rint(x / 2);
+    sine = sin(3.14159265358979323846 * reduced);
+    cosine = cos(3.14159265358979323846 * reduced);
+#endif
+}
+
+// log(1 + exp(x)), accurate at both ends: for large x it is x, for small x it is exp(x).
+SSM_DEVICE float softplus(float x) {
+    return (x > 0 ? x : 0.0f) + log1pf(expf(-fabsf(x)));
+}
+SSM_DEVICE double softplus(double x) {
+    return (x > 0 ? x : 0.0) + log1p(exp(-fabs(x)));
+}
+
+// x / (1 + exp(-x))
+SSM_DEVICE float silu(float x) {
+    return x / (1.0f + expf(-x));
+}
+SSM_DEVICE double silu(double x) {
+    return x / (1.0 + exp(-x));
+}
+
+} // namespace ssm

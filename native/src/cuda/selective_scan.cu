@@ -1,0 +1,653 @@
+// selective_scan: s = dt + dt_bias, through softplus where asked; h_t = exp(s a) h_{t-1} + s b_t u_t;
+// y = (h_t . c_t + d u) silu(z) (Gu and Dao 2023, arXiv 2312.00752, algorithm 2).
+//
+// A block takes some channels of one group and one tile of time, stages b and c of the tile in shared memory, so that its
+// channels share one read of them, and goes through the states. `lanes` neighbouring lanes of a warp hold one channel: each
+// keeps s, s u and y of its `steps` steps in registers; for each state it folds its steps, the lanes combine by shuffles, and
+// a second pass over the same registers gives h and adds h c to y. Each exponential is computed once: exp2 of s times
+// a log2(e), which is multiplied out in advance. Over a lane's steps the decay of a real state is exp2 of the sum of s and not
+// a product of exponentials, each of which would carry a rounding error near one from step to step.
+//
+// Where batch and channels do not fill the device, time is cut into chunks, and the kernel runs twice: the first run gives
+// for each chunk and state the decay and the state from zero, the second starts each chunk from the left fold of those before
+// it. Then every exponential is computed twice.
+//
+// Bytes for an element of (B,D,L): 3 e (u, dt in, y out), e more with z, 2 e G N / D for b and c. Operations: N exponentials
+// and about 6 N multiply-adds. With N = 16 the exponentials are the limit, ahead of memory: 16 in a cycle of a
+// multiprocessor.
+#include "cuda/primitives/cuda.h"
+
+#include "core/mutate.h"
+#include "cuda/context.h"
+#include "cuda/primitives/launch.h"
+#include "cuda/primitives/math.h"
+#include "cuda/primitives/numbers.h"
+#include "cuda/primitives/sequence.h"
+#include "cuda/primitives/shared.h"
+#include "cuda/primitives/vector.h"
+#include "cuda/primitives/warp.h"
+
+namespace ssm {
+namespace {
+
+// ---- Traits --------------------------------------------------------------------------------------------------------------
+
+// T: storage of u, dt, z, y. S: states, a compute type, real or complex.
+template <typename T, typename S>
+struct SelectiveScanTraits {
+    using Number = Compute<T>;
+    static constexpr bool complex = !std::is_floating_point<S>::value;
+    using StateInput = std::conditional_t<complex, S, T>; // b and c of each step
+    static constexpr int threads = 128;
+    // Steps of a lane.
+    static constexpr int steps = sizeof(S) == 4 ? 16 : sizeof(S) == 8 ? 8 : 4;
+    static constexpr int width = vector_elements<S>; // elements of S that a lane reads at once
+    static constexpr int staged = 8192 / static_cast<int>(sizeof(S)); // elements of S for b, and for c
+};
+
+template <typename S>
+struct alignas(16) SelectiveScanStorage {
+    S b[8192 / sizeof(S)];
+    S c[8192 / sizeof(S)];
+};
+
+// What a run of the kernel does.
+enum class SelectiveScanPhase : int32_t {
+    whole,    // every sequence from its initial state to its end
+    summarize, // chunks from zero: decay and state of each
+    finish    // chunks from the fold of those before
+};
+
+template <typename S>
+struct SelectiveScanArguments {
+    SelectiveScanParams params;
+    SelectiveScanPhase phase;
+    int32_t lanes;          // of a channel, a power of two up to 32
+    int32_t tile;           // steps, at most lanes * steps
+    int64_t chunks;         // of every sequence
+    int64_t channel_blocks; // of every group
+    int64_t items;          // blocks' worth of work
+    S* states;              // (chunks,R,D,N): the running state, and what a chunk leaves behind
+    S* decays;              // (chunks,R,D,N): what a chunk multiplies the state before it by; null for one chunk
+};
+
+// exp(s a) with `a` as prepared below.
+SSM_DEVICE float decay(float a, float s) {
+    return fast_exp2(a * s);
+}
+SSM_DEVICE double decay(double a, double s) {
+    return exp(a * s);
+}
+// The phase is kept in half turns, whose reduction is exact; the modulus as in the real case.
+template <typename R>
+SSM_DEVICE Complex<R> decay(Complex<R> a, R s) {
+    const R modulus = decay(a.re, s);
+    R sine;
+    R cosine;
+    sincos_pi(a.im * s, sine, cosine);
+    return {modulus * cosine, modulus * sine};
+}
+
+// `a` in the form that decay takes.
+SSM_DEVICE float prepared(float a) {
+    return a * 1.44269504088896340736f;
+}
+SSM_DEVICE double prepared(double a) {
+    return a;
+}
+template <typename R>
+SSM_DEVICE Complex<R> prepared(Complex<R> a) {
+    return {prepared(a.re), a.im * R(0.318309886183790671538)};
+}
+
+// h . c, or 2 Re(h . c) for complex states.
+template <typename R>
+SSM_DEVICE R add_output(R h, R c, R y) {
+    return multiply_add(h, c, y);
+}
+template <typename R>
+SSM_DEVICE R add_output(Complex<R> h, Complex<R> c, R y) {
+    return multiply_add(-2 * h.im, c.im, multiply_add(2 * h.re, c.re, y));
+}
+
+// h = e h + x b
+template <typename R>
+SSM_DEVICE R input_of(R x, R b) {
+    return x * b;
+}
+template <typename R>
+SSM_DEVICE Complex<R> input_of(R x, Complex<R> b) {
+    return {x * b.re, x * b.im};
+}
+
+// Where step `step` of the tile lies in a row of staged b or c: lanes read `width` elements at once, side by side.
+template <int steps, int width>
+SSM_DEVICE int staged_position(int step, int lanes) {
+    const int lane = step / steps;
+    const int own = step % steps;
+    return (own / width * lanes + lane) * width + own % width;
+}
+
+// ---- Kernel --------------------------------------------------------------------------------------------------------------
+
+template <typename T, typename S>
+struct SelectiveScanBlock {
+    using Traits = SelectiveScanTraits<T, S>;
+    using R = typename Traits::Number;
+    using StateInput = typename Traits::StateInput;
+    using Storage = SelectiveScanStorage<S>;
+    static constexpr int steps = Traits::steps;
+    static constexpr int width = Traits::width;
+
+    const SelectiveScanArguments<S>& arguments;
+    const SelectiveScanParams& params;
+    Storage& shared;
+
+    // The work item.
+    Span span;
+    int64_t group;
+    int64_t first_channel; // of the block
+    int64_t end_channel;   // of the group
+    int64_t chunk;
+    int64_t begin; // of the chunk
+    int64_t end;
+
+    // The thread's place: channel, and which steps of a tile.
+    int lanes;
+    int lane;         // among those of its channel
+    int own_channel;  // in the block
+    int64_t channel;
+    bool exists;
+
+    SSM_DEVICE SelectiveScanBlock(const SelectiveScanArguments<S>& arguments, Storage& shared)
+        : arguments(arguments), params(arguments.params), shared(shared) {
+        lanes = arguments.lanes;
+        lane = static_cast<int>(threadIdx.x) & (lanes - 1);
+        own_channel = static_cast<int>(threadIdx.x) / lanes;
+    }
+
+    SSM_DEVICE void place(int64_t item) {
+        const int64_t per_group = params.shape.channels / params.groups;
+        int64_t rest = item / arguments.channel_blocks;
+        const int64_t channel_block = item - rest * arguments.channel_blocks;
+        const int64_t group_row = rest;
+        rest = group_row / params.groups;
+        group = group_row - rest * params.groups;
+        const int64_t state_row = rest / arguments.chunks;
+        chunk = rest - state_row * arguments.chunks;
+        span = span_of_row(params.shape, state_row);
+        const int64_t tiles = (span.length + arguments.tile - 1) / arguments.tile;
+        const int64_t chunk_steps = (tiles + arguments.chunks - 1) / arguments.chunks * arguments.tile;
+        begin = chunk * chunk_steps < span.length ? chunk * chunk_steps : span.length;
+        end = begin + chunk_steps < span.length ? begin + chunk_steps : span.length;
+        end_channel = (group + 1) * per_group;
+        first_channel = group * per_group + channel_block * (static_cast<int>(blockDim.x) / lanes);
+        channel = first_channel + own_channel;
+        exists = channel < end_channel;
+    }
+
+    // Index of state n of this channel in (R,D,N).
+    SSM_DEVICE int64_t state_index(int64_t n) const {
+        return (span.row * params.shape.channels + channel) * params.states + n;
+    }
+    SSM_DEVICE int64_t chunk_stride() const {
+        return params.shape.state_rows() * params.shape.channels * params.states;
+    }
+
+    SSM_DEVICE int64_t offset(const Sequence& sequence, int64_t at_channel, int64_t step) const {
+        return span.batch * sequence.batch_stride + at_channel * sequence.channel_stride +
+               (span.begin + step) * sequence.time_stride;
+    }
+
+    // The thread's steps of a tensor, zero where there is none. Contiguous in channels, they change hands in shared memory,
+    // so that neighbouring threads read neighbouring elements.
+    SSM_DEVICE void load(const Sequence& sequence, int64_t tile_begin, int tile_steps, R (&values)[steps]) {
+        const T* data = static_cast<const T*>(sequence.data);
+        if (params.shape.layout == Layout::time_contiguous) {
+            const int first = lane * steps;
+            const T* own = data + (exists ? offset(sequence, channel, tile_begin + first) : 0);
+            const int count = exists ? tile_steps - first : 0;
+            constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
+            if (count >= steps && is_aligned(own, per_vector * sizeof(T))) {
+#pragma unroll
+                for (int i = 0; i < steps; i += per_vector) {
+                    const Vector<T, per_vector> vector = load_vector<per_vector>(own + i);
+#pragma unroll
+                    for (int k = 0; k < per_vector; ++k) {
+                        values[i + k] = widen(vector[k]);
+                    }
+                }
+            } else {
+#pragma unroll
+                for (int i = 0; i < steps; ++i) {
+                    values[i] = i < count ? widen(own[i]) : R(0);
+                }
+            }
+        } else {
+            R* staged = reinterpret_cast<R*>(&shared);
+            const int threads = static_cast<int>(blockDim.x);
+            const int channels = threads / lanes;
+            __syncthreads();
+            for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
+                const int step = i / channels;
+                const int from = i - step * channels;
+                if (first_channel + from < end_channel) {
+                    staged[step % steps * threads + from * lanes + step / steps] =
+                        widen(data[offset(sequence, first_channel + from, tile_begin + step)]);
+                }
+            }
+            __syncthreads();
+#pragma unroll
+            for (int i = 0; i < steps; ++i) {
+                values[i] = exists && lane * steps + i < tile_steps ? staged[i * threads + threadIdx.x] : R(0);
+            }
+        }
+    }
+
+    SSM_DEVICE void store(const Sequence& sequence, int64_t tile_begin, int tile_steps, const R (&values)[steps]) {
+        T* data = static_cast<T*>(sequence.data);
+        if (params.shape.layout == Layout::time_contiguous) {
+            const int first = lane * steps;
+            T* own = data + (exists ? offset(sequence, channel, tile_begin + first) : 0);
+            const int left = SSM_MUTATE("selective_scan.cuda.off_by_one_tail", tile_steps, tile_steps - 1) - first;
+            const int count = exists ? left : 0;
+            constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
+            if (count >= steps && is_aligned(own, per_vector * sizeof(T))) {
+#pragma unroll
+                for (int i = 0; i < steps; i += per_vector) {
+                    Vector<T, per_vector> vector;
+#pragma unroll
+                    for (int k = 0; k < per_vector; ++k) {
+                        vector[k] = narrow<T>(values[i + k]);
+                    }
+                    store_vector<per_vector>(own + i, vector);
+                }
+            } else {
+#pragma unroll
+                for (int i = 0; i < steps; ++i) {
+                    if (i < count) {
+                        own[i] = narrow<T>(values[i]);
+                    }
+                }
+            }
+        } else {
+            R* staged = reinterpret_cast<R*>(&shared);
+            const int threads = static_cast<int>(blockDim.x);
+            const int channels = threads / lanes;
+            __syncthreads();
+#pragma unroll
+            for (int i = 0; i < steps; ++i) {
+                staged[i * threads + threadIdx.x] = values[i];
+            }
+            __syncthreads();
+            for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
+                const int step = i / channels;
+                const int from = i - step * channels;
+                if (first_channel + from < end_channel) {
+                    data[offset(sequence, first_channel + from, tile_begin + step)] =
+                        narrow<T>(staged[step % steps * threads + from * lanes + step / steps]);
+                }
+            }
+        }
+    }
+
+    // States [first, first + count) of b or c of the tile into shared memory.
+    SSM_DEVICE void stage(const StateSequence& sequence, int64_t first, int count, int64_t tile_begin, int tile_steps,
+                          S* staged) {
+        const StateInput* data = static_cast<const StateInput*>(sequence.data) + span.batch * sequence.batch_stride +
+                                 group * sequence.group_stride + first * sequence.state_stride +
+                                 (span.begin + tile_begin) * sequence.time_stride;
+        const int row = lanes * steps;
+        const int threads = static_cast<int>(blockDim.x);
+        const bool by_time = sequence.time_stride == 1;
+        // Neighbouring threads take neighbouring elements: of time, or of states.
+        for (int i = static_cast<int>(threadIdx.x); i < count * row; i += threads) {
+            const int n = by_time ? i / row : i % count;
+            const int step = by_time ? i % row : i / count;
+            S value = number<S>(0);
+            if (step < tile_steps) {
+                value = widen(data[n * sequence.state_stride + step * sequence.time_stride]);
+            }
+            staged[n * row + staged_position<steps, width>(step, lanes)] = value;
+        }
+    }
+
+    // The lane's steps of one state of b or c, from shared memory or constant.
+    SSM_DEVICE void read(const StateSequence& sequence, const S* staged, int64_t n, int row_index, S (&values)[steps]) const {
+        if (sequence.is_constant) {
+            const S value =
+                exists ? static_cast<const S*>(sequence.data)[channel * params.states + n] : number<S>(0);
+#pragma unroll
+            for (int i = 0; i < steps; ++i) {
+                values[i] = value;
+            }
+        } else {
+            const S* row = staged + row_index * (lanes * steps);
+#pragma unroll
+            for (int i = 0; i < steps; i += width) {
+                const Vector<S, width> vector = load_vector<width>(row + (i / width * lanes + lane) * width);
+#pragma unroll
+                for (int k = 0; k < width; ++k) {
+                    values[i + k] = vector[k];
+                }
+            }
+        }
+    }
+
+    // The state before the chunk.
+    SSM_DEVICE S start(int64_t n) const {
+        const S* initial = static_cast<const S*>(params.initial_state);
+        const int64_t index = state_index(n);
+        S state = number<S>(0);
+        if (arguments.phase != SelectiveScanPhase::summarize && initial) {
+            state = initial[index];
+        }
+        if (arguments.phase == SelectiveScanPhase::finish) {
+            for (int64_t i = 0; i < SSM_MUTATE("selective_scan.cuda.dropped_chunk", chunk, chunk - 1); ++i) {
+                const int64_t at = i * chunk_stride() + index;
+                state = multiply_add(arguments.decays[at], state, arguments.states[at]);
+            }
+        }
+        return state;
+    }
+
+    SSM_DEVICE void run() {
+        const int row = lanes * steps;
+        const int staged_states = Traits::staged / row;
+        const bool summarizes = arguments.phase == SelectiveScanPhase::summarize;
+        // In the second run the states of the first are still read by other blocks: the running state is last_state's, and
+        // only of the chunk that ends the sequence.
+        S* const kept = summarizes ? arguments.states + chunk * chunk_stride()
+                                   : running_states();
+        for (int64_t n = lane; exists && begin >= end && n < params.states; n += lanes) { // nothing to do
+            if (summarizes) {
+                kept[state_index(n)] = number<S>(0);
+                arguments.decays[chunk * chunk_stride() + state_index(n)] = number<S>(1);
+            } else if (span.length == 0 && chunk == 0 && params.last_state) {
+                static_cast<S*>(params.last_state)[state_index(n)] = start(n);
+            }
+        }
+        const R* bias = static_cast<const R*>(params.dt_bias);
+        const R* skip = static_cast<const R*>(params.d);
+        const R own_bias = bias && exists ? bias[channel] : R(0);
+        const R own_skip = skip && exists ? skip[channel] : R(0);
+        for (int64_t tile_begin = begin; tile_begin < end; tile_begin += arguments.tile) {
+            const int tile_steps =
+                static_cast<int>(end - tile_begin < arguments.tile ? end - tile_begin : arguments.tile);
+            R s[steps];
+            R x[steps];
+            R y[steps];
+            load(params.dt, tile_begin, tile_steps, s);
+            load(params.u, tile_begin, tile_steps, x);
+            R sum = 0;
+#pragma unroll
+            for (int i = 0; i < steps; ++i) {
+                const bool inside = lane * steps + i < tile_steps;
+                const R biased = s[i] + own_bias;
+                s[i] = inside ? (params.dt_softplus ? softplus(biased) : biased) : R(0);
+                y[i] = own_skip * x[i];
+                x[i] *= s[i];
+                sum += s[i];
+            }
+            for (int64_t first = 0; first < params.states; first += staged_states) {
+                const int count = static_cast<int>(params.states - first < staged_states ? params.states - first
+                                                                                         : staged_states);
+                if (!SSM_MUTATE("selective_scan.cuda.missing_barrier", false, true)) {
+                    __syncthreads(); // the staged states before are done with
+                }
+                if (!params.b.is_constant) {
+                    stage(params.b, first, count, tile_begin, tile_steps, shared.b);
+                }
+                if (!params.c.is_constant && !summarizes) {
+                    stage(params.c, first, count, tile_begin, tile_steps, shared.c);
+                }
+                __syncthreads();
+                for (int j = 0; j < count; ++j) {
+                    advance(first + j, j, tile_begin, sum, s, x, y, kept);
+                }
+            }
+            if (!summarizes) {
+                if (params.z.data) {
+                    R z[steps];
+                    load(params.z, tile_begin, tile_steps, z);
+#pragma unroll
+                    for (int i = 0; i < steps; ++i) {
+                        y[i] *= silu(z[i]);
+                    }
+                }
+                store(params.y, tile_begin, tile_steps, y);
+            }
+        }
+    }
+
+    // Where the state between two tiles of this chunk lies: last_state for the last chunk, else scratch of its own.
+    SSM_DEVICE S* running_states() const {
+        if (end == span.length && params.last_state) {
+            return static_cast<S*>(params.last_state);
+        }
+        return arguments.states + (arguments.chunks > 1 ? arguments.chunks + chunk : 0) * chunk_stride();
+    }
+
+    // One state through the tile.
+    SSM_DEVICE void advance(int64_t n, int row_index, int64_t tile_begin, R sum, const R (&s)[steps], const R (&x)[steps],
+                            R (&y)[steps], S* kept) const {
+        const int64_t index = exists ? state_index(n) : 0;
+        const S a = exists ? prepared(static_cast<const S*>(params.a)[channel * params.states + n]) : number<S>(0);
+        S before = number<S>(0);
+        if (exists) {
+            before = tile_begin == begin ? start(n) : SSM_MUTATE("selective_scan.cuda.dropped_carry", kept[index], S{});
+        }
+        S e[steps];
+        S input[steps];
+        read(params.b, shared.b, n, row_index, input);
+        S decayed = number<S>(SSM_MUTATE("selective_scan.cuda.wrong_identity", 1, 2));
+        S folded = number<S>(0);
+#pragma unroll
+        for (int i = 0; i < steps; ++i) {
+            e[i] = decay(a, s[i]);
+            input[i] = input_of(x[i], input[i]);
+            folded = i == 0 ? input[i] : multiply_add(e[i], folded, input[i]);
+            if (Traits::complex) {
+                decayed = i == 0 ? e[i] : e[i] * decayed;
+            }
+        }
+        if constexpr (!Traits::complex) {
+            decayed = decayed * decay(a, sum);
+        }
+        for (int delta = 1; delta < lanes; delta *= 2) {
+            const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
+            const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
+            if (lane >= delta) {
+                folded = multiply_add(decayed, folded_before, folded);
+                decayed = decayed * decayed_before;
+            }
+        }
+        const S decayed_before = shuffle_up(decayed, 1, full_mask, lanes);
+        const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
+        S h = lane == 0 ? before : multiply_add(decayed_before, before, folded_before);
+        if (arguments.phase != SelectiveScanPhase::summarize) {
+            S c[steps];
+            read(params.c, shared.c, n, row_index, c);
+#pragma unroll
+            for (int i = 0; i < steps; ++i) {
+                h = multiply_add(e[i], h, input[i]);
+                y[i] = add_output(h, c[i], y[i]);
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < steps; ++i) {
+                h = multiply_add(e[i], h, input[i]);
+            }
+        }
+        // Steps beyond the end leave h as it is: s is 0 there.
+        if (lane == lanes - 1 && exists) {
+            kept[index] = h;
+            if (arguments.phase == SelectiveScanPhase::summarize) {
+                S& total = arguments.decays[chunk * chunk_stride() + index];
+                total = tile_begin == begin ? decayed : decayed * total;
+            }
+        }
+    }
+};
+
+template <typename T, typename S>
+__global__ void __launch_bounds__(SelectiveScanTraits<T, S>::threads) selective_scan_kernel(SelectiveScanArguments<S> arguments) {
+    SelectiveScanBlock<T, S> block(arguments, SSM_SHARED(SelectiveScanStorage<S>));
+    for (int64_t item = blockIdx.x; item < arguments.items; item += gridDim.x) {
+        block.place(item);
+        block.run();
+    }
+}
+
+// ---- Launcher ------------------------------------------------------------------------------------------------------------
+
+struct SelectiveScanPlan {
+    int threads = 0;
+    int32_t lanes = 0;
+    int32_t tile = 0;
+    int64_t chunks = 1;
+    int64_t channel_blocks = 0;
+    int64_t items = 0;
+};
+
+int64_t ceil_divide(int64_t x, int64_t y) {
+    return x / y + (x % y != 0);
+}
+
+// selective_scan.path: the number of chunks, 0 chosen here. Lanes and chunks depend on the shape and the device alone.
+template <typename T, typename S>
+SelectiveScanPlan plan_selective_scan(const BackendContext& context, const SelectiveScanParams& params) {
+    using Traits = SelectiveScanTraits<T, S>;
+    const SequenceShape& shape = params.shape;
+    const int64_t rows = shape.state_rows();
+    const int64_t typical = shape.cu_seqlens ? ceil_divide(shape.length, rows > 0 ? rows : 1) : shape.length;
+    const int64_t channels = rows * shape.channels;
+    const int64_t wanted = static_cast<int64_t>(context.multiprocessors) * 512; // threads
+    SelectiveScanPlan plan;
+    // More lanes for a channel: more threads at work, at the price of longer shuffles. No more than a sequence has use for.
+    plan.lanes = 4;
+    while (plan.lanes < warp_size && channels * plan.lanes < wanted && plan.lanes * Traits::steps < typical) {
+        plan.lanes *= 2;
+    }
+    plan.tile = plan.lanes * Traits::steps;
+    const int64_t tile = context.options.selective_scan_tile;
+    if (tile > 0 && tile < plan.tile) {
+        plan.tile = static_cast<int32_t>(tile);
+    }
+    // Chunks double the exponentials, so fewer than four are no gain.
+    const int64_t tiles = ceil_divide(typical, plan.tile);
+    const int64_t idle = channels > 0 ? wanted / (channels * plan.lanes) : 0;
+    plan.chunks = idle >= 4 ? (idle < 64 ? idle : 64) : 1;
+    if (context.options.selective_scan_path > 0) {
+        plan.chunks = context.options.selective_scan_path;
+    }
+    plan.chunks = plan.chunks < tiles ? plan.chunks : tiles;
+    plan.chunks = plan.chunks > 1 ? plan.chunks : 1;
+    // As many channels of a group in a block as there are, up to the block's threads.
+    const int64_t per_group = shape.channels / params.groups;
+    plan.threads = warp_size;
+    while (plan.threads < Traits::threads && plan.threads / plan.lanes < per_group) {
+        plan.threads *= 2;
+    }
+    plan.channel_blocks = ceil_divide(per_group, plan.threads / plan.lanes);
+    plan.items = rows * plan.chunks * params.groups * plan.channel_blocks;
+    return plan;
+}
+
+// Scratch: one running state where last_state is absent; with chunks what each leaves behind, and running states.
+template <typename S>
+void selective_scan_scratch(const SelectiveScanPlan& plan, const SelectiveScanParams& params, WorkspaceParts& parts,
+                            SelectiveScanArguments<S>& arguments) {
+    const int64_t states = params.shape.state_rows() * params.shape.channels * params.states;
+    if (plan.chunks > 1) {
+        arguments.states = parts.take<S>(2 * plan.chunks * states);
+        arguments.decays = parts.take<S>(plan.chunks * states);
+    } else if (!params.last_state) {
+        arguments.states = parts.take<S>(states);
+    }
+}
+
+template <typename T, typename S>
+int32_t run_selective_scan(BackendContext* context, const SelectiveScanParams& params) {
+    using Traits = SelectiveScanTraits<T, S>;
+    const SelectiveScanPlan plan = plan_selective_scan<T, S>(*context, params);
+    if (plan.items == 0) {
+        return SSM_SUCCESS;
+    }
+    SelectiveScanArguments<S> arguments{};
+    arguments.params = params;
+    arguments.lanes = plan.lanes;
+    arguments.tile = plan.tile;
+    arguments.chunks = plan.chunks;
+    arguments.channel_blocks = plan.channel_blocks;
+    arguments.items = plan.items;
+    WorkspaceParts parts(params.workspace.data);
+    selective_scan_scratch(plan, params, parts, arguments);
+    if (parts.size() > params.workspace.bytes) {
+        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "selective_scan: the workspace is smaller than the workspace function says");
+    }
+    static_assert(Traits::threads * Traits::steps * sizeof(typename Traits::Number) <= sizeof(SelectiveScanStorage<S>),
+                  "u, dt, z and y pass through the memory of b and c");
+    const int64_t most = int64_t{1} << 30;
+    const dim3 grid(static_cast<unsigned>(plan.items < most ? plan.items : most));
+    const dim3 block(static_cast<unsigned>(plan.threads));
+    const auto run = [&](SelectiveScanPhase phase) {
+        arguments.phase = phase;
+        return launch(selective_scan_kernel<T, S>, grid, block, sizeof(SelectiveScanStorage<S>), context->stream, arguments);
+    };
+    cudaError_t error;
+    if (plan.chunks == 1) {
+        error = run(SelectiveScanPhase::whole);
+    } else {
+        error = run(SelectiveScanPhase::summarize);
+        if (error == cudaSuccess) {
+            error = run(SelectiveScanPhase::finish);
+        }
+    }
+    return status_of(error, "selective_scan");
+}
+
+template <typename T, typename S>
+int32_t selective_scan_bytes(BackendContext* context, const SelectiveScanParams& params, uint64_t* bytes) {
+    SelectiveScanArguments<S> arguments{};
+    WorkspaceParts parts(nullptr);
+    selective_scan_scratch(plan_selective_scan<T, S>(*context, params), params, parts, arguments);
+    *bytes = parts.size();
+    return SSM_SUCCESS;
+}
+
+// ---- Dispatch ------------------------------------------------------------------------------------------------------------
+
+// Calls f with values of the storage type and of the type of states.
+template <typename Function>
+int32_t dispatch(const SelectiveScanParams& params, const Function& f) {
+    const bool complex = is_complex(params.state);
+    switch (params.type) {
+    case DataType::float32:
+        return complex ? f(float{}, Complex<float>{}) : f(float{}, float{});
+    case DataType::float64:
+        return complex ? f(double{}, Complex<double>{}) : f(double{}, double{});
+    case DataType::float16:
+        return complex ? f(Half{}, Complex<float>{}) : f(Half{}, float{});
+    case DataType::bfloat16:
+        return complex ? f(BFloat16{}, Complex<float>{}) : f(BFloat16{}, float{});
+    default:
+        return fail(SSM_ERROR_INTERNAL, "a backend was called with a type that core should have refused");
+    }
+}
+
+} // namespace
+
+int32_t selective_scan(BackendContext* context, const SelectiveScanParams* params) {
+    return dispatch(*params, [&](auto storage, auto state) {
+        return run_selective_scan<decltype(storage), decltype(state)>(context, *params);
+    });
+}
+
+int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes) {
+    return dispatch(*params, [&](auto storage, auto state) {
+        return selective_scan_bytes<decltype(storage), decltype(state)>(context, *params, bytes);
+    });
+}
+
+} // namespace ssm

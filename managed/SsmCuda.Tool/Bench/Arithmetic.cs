@@ -84,8 +84,8 @@ internal readonly struct BFloat16Arithmetic : IArithmetic<BFloat16, float>
 
     public static int FlopsOfMultiplyAdd => 2;
 
-    // Half a unit in the last of eight bits.
-    public static double Tolerance => 4e-3;
+    // Half a unit in the last of eight bits, 2^-8 at the lower end of a binade, and a little for the computation.
+    public static double Tolerance => 4.5e-3;
 
     public static float Load(BFloat16 value) => (float)value;
 

@@ -14,6 +14,8 @@ internal static class OperationTable
         ["selective_scan"] = SelectiveScanCase.Run,
     };
 
+    public static IEnumerable<string> Names => Operations.Keys;
+
     public static bool TryGet(string name, [NotNullWhen(true)] out Action<CaseRun>? operation) =>
         Operations.TryGetValue(name, out operation);
 }

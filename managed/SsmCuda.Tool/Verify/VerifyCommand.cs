@@ -171,7 +171,7 @@ internal static class VerifyCommand
             var worst = group.Max(result => result.Error is { } error ? error / result.Tolerance : (double?)null);
             var isComputed = group.All(result => result.Error is not null);
             table.Row(group.Key, Screen.Number(group.Count(), "0"), Screen.Number(group.Count(result => result.Passed), "0"),
-                isComputed ? Screen.Number(worst, "0.000") : worst is null ? "n/a" : Screen.Number(worst, "0.000") + " and n/a");
+                isComputed ? Screen.Number(worst, "g2") : worst is null ? "n/a" : Screen.Number(worst, "g2") + " and n/a");
         }
         Screen.Console.Write(table);
         var passed = results.Count(result => result.Passed);

@@ -10,10 +10,7 @@
 
 #include <type_traits>
 
-#define SSM_EMULATION 1
-
-// Kernels are exported, so that an error can name them (dladdr).
-#define __global__ __attribute__((visibility("default")))
+#define __global__
 #define __device__
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
@@ -32,27 +29,27 @@ struct dim3 {
 
 // ---- The runtime ---------------------------------------------------------------------------------------------------------
 
-enum cudaError_t : int {
-    cudaSuccess = 0,
-    cudaErrorInvalidValue = 1,
-    cudaErrorMemoryAllocation = 2,
-    cudaErrorInvalidConfiguration = 9,
-    cudaErrorInsufficientDriver = 35,
-    cudaErrorNoDevice = 100,
-    cudaErrorInvalidDevice = 101,
-    cudaErrorNoKernelImageForDevice = 209,
-    cudaErrorInvalidResourceHandle = 400,
-    cudaErrorNotReady = 600,
-    cudaErrorIllegalAddress = 700,
-    cudaErrorLaunchTimeout = 702,
-    cudaErrorAssert = 710,
-    cudaErrorIllegalInstruction = 715,
-    cudaErrorMisalignedAddress = 716,
-    cudaErrorLaunchFailure = 719,
-    cudaErrorNotSupported = 801,
-    cudaErrorStreamCaptureUnsupported = 900,
-    cudaErrorUnknown = 999
-};
+#define SSM_CUDA_ERRORS(X)                                                                                                  \
+    X(cudaSuccess, 0, "no error")                                                                                           \
+    X(cudaErrorInvalidValue, 1, "invalid argument")                                                                         \
+    X(cudaErrorMemoryAllocation, 2, "out of memory")                                                                        \
+    X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                                                   \
+    X(cudaErrorInsufficientDriver, 35, "the driver is too old")                                                             \
+    X(cudaErrorNoDevice, 100, "no device")                                                                                  \
+    X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                                                \
+    X(cudaErrorNoKernelImageForDevice, 209, "no kernel image for the device")                                               \
+    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                                       \
+    X(cudaErrorNotReady, 600, "not ready")                                                                                  \
+    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                                             \
+    X(cudaErrorLaunchTimeout, 702, "the launch timed out")                                                                  \
+    X(cudaErrorIllegalInstruction, 715, "an illegal instruction was encountered")                                           \
+    X(cudaErrorMisalignedAddress, 716, "misaligned address")                                                                \
+    X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                                            \
+    X(cudaErrorNotSupported, 801, "operation not supported")                                                                \
+    X(cudaErrorUnknown, 999, "unknown error")
+#define SSM_ENUMERATOR(name, number, sentence) name = number,
+enum cudaError_t : int { SSM_CUDA_ERRORS(SSM_ENUMERATOR) };
+#undef SSM_ENUMERATOR
 
 enum cudaMemcpyKind {
     cudaMemcpyHostToHost = 0,
@@ -74,6 +71,10 @@ enum cudaDeviceAttr {
     cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
     cudaDevAttrMemoryPoolsSupported = 115
+};
+
+struct cudaFuncAttributes {
+    int maxThreadsPerBlock;
 };
 
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
@@ -123,7 +124,6 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaRuntimeGetVersion(int* version);
-cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes);
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes);
@@ -132,29 +132,30 @@ cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t stream);
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream);
 cudaError_t cudaMallocHost(void** pointer, size_t bytes);
 cudaError_t cudaFreeHost(void* pointer);
-cudaError_t cudaMemcpy(void* destination, const void* source, size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream = nullptr);
 cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStream_t stream = nullptr);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
-cudaError_t cudaStreamCreate(cudaStream_t* stream);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
-cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* user);
 cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void* user, unsigned flags);
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
-cudaError_t cudaEventCreate(cudaEvent_t* event);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function);
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value);
+template <typename Function>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Function* function) {
+    return cudaFuncGetAttributes(attributes, reinterpret_cast<const void*>(function));
+}
 template <typename T>
 cudaError_t cudaMalloc(T** pointer, size_t bytes) {
     return cudaMalloc(reinterpret_cast<void**>(pointer), bytes);
@@ -162,10 +163,6 @@ cudaError_t cudaMalloc(T** pointer, size_t bytes) {
 template <typename T>
 cudaError_t cudaMallocAsync(T** pointer, size_t bytes, cudaStream_t stream) {
     return cudaMallocAsync(reinterpret_cast<void**>(pointer), bytes, stream);
-}
-template <typename T>
-cudaError_t cudaMallocHost(T** pointer, size_t bytes) {
-    return cudaMallocHost(reinterpret_cast<void**>(pointer), bytes);
 }
 
 // ---- What kernels call in the engine -------------------------------------------------------------------------------------
@@ -185,23 +182,40 @@ struct Place {
 extern Place* current;
 
 enum class Exchange { index, up, down, exclusive_or, any, all, ballot, sync };
-enum class Barrier { plain, count, all, any };
+struct Request {
+    Exchange kind;
+    unsigned mask;
+    const void* in; // `bytes` of a shuffle, the bool of a vote
+    void* out;      // as many bytes, an unsigned
+    unsigned bytes;
+    int argument, width; // the lane, delta or lane mask of a shuffle
+};
 
-// All threads of the block; what the barrier's function of the predicates is.
-int barrier(Barrier kind, bool predicate, Where where);
-// All lanes of the mask. Shuffles: `bytes` from in to out, argument is the lane, delta or lane mask. Votes: in is a bool,
-// out an unsigned.
-void exchange(Exchange kind, unsigned mask, const void* in, void* out, unsigned bytes, int argument, int width, Where where);
+// All threads of the block.
+void barrier(Where where);
+// All lanes of the mask, which request alike.
+void exchange(const Request& request, Where where);
+template <typename T>
+T shuffle(Exchange kind, unsigned mask, const T& value, int argument, int width, Where where) {
+    T result;
+    exchange({kind, mask, &value, &result, sizeof(T), argument, width}, where);
+    return result;
+}
+inline unsigned vote(Exchange kind, unsigned mask, bool predicate, Where where) {
+    unsigned result;
+    exchange({kind, mask, &predicate, &result, 0, 0, 32}, where);
+    return result;
+}
 // A point where a thread that polls a flag gives way.
 void let_others_run(Where where);
 // Something happened that can end another thread's polling.
 void note_progress();
 void* shared_memory(size_t bytes, Where where);
+// Ends the kernel with a fault of the running thread.
 [[noreturn]] void fail(cudaError_t error, Where where, const char* what);
 inline void check_aligned(const void* pointer, size_t alignment, Where where) {
-    if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0) {
+    if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0)
         fail(cudaErrorMisalignedAddress, where, "misaligned address");
-    }
 }
 
 // A stream and the line where it was handed to launch.
@@ -246,68 +260,30 @@ constexpr int warpSize = 32;
 #define SSM_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 inline void __syncthreads(SSM_HERE) {
-    ssm::emulation::barrier(ssm::emulation::Barrier::plain, false, {file, line});
-}
-inline int __syncthreads_count(int predicate, SSM_HERE) {
-    return ssm::emulation::barrier(ssm::emulation::Barrier::count, predicate != 0, {file, line});
-}
-inline int __syncthreads_and(int predicate, SSM_HERE) {
-    return ssm::emulation::barrier(ssm::emulation::Barrier::all, predicate != 0, {file, line});
-}
-inline int __syncthreads_or(int predicate, SSM_HERE) {
-    return ssm::emulation::barrier(ssm::emulation::Barrier::any, predicate != 0, {file, line});
+    ssm::emulation::barrier({file, line});
 }
 inline void __syncwarp(unsigned mask = 0xffffffffu, SSM_HERE) {
-    ssm::emulation::exchange(ssm::emulation::Exchange::sync, mask, nullptr, nullptr, 0, 0, 32, {file, line});
+    ssm::emulation::exchange({ssm::emulation::Exchange::sync, mask, nullptr, nullptr, 0, 0, 32}, {file, line});
 }
-template <typename T>
-T __shfl_sync(unsigned mask, T value, int lane, int width = 32, SSM_HERE) {
-    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a number of 32 or 64 bits");
-    T result;
-    ssm::emulation::exchange(ssm::emulation::Exchange::index, mask, &value, &result, sizeof(T), lane, width, {file, line});
-    return result;
-}
-template <typename T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, SSM_HERE) {
-    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a number of 32 or 64 bits");
-    T result;
-    ssm::emulation::exchange(ssm::emulation::Exchange::up, mask, &value, &result, sizeof(T), int(delta), width,
-                             {file, line});
-    return result;
-}
-template <typename T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, SSM_HERE) {
-    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a number of 32 or 64 bits");
-    T result;
-    ssm::emulation::exchange(ssm::emulation::Exchange::down, mask, &value, &result, sizeof(T), int(delta), width,
-                             {file, line});
-    return result;
-}
-template <typename T>
-T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32, SSM_HERE) {
-    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a number of 32 or 64 bits");
-    T result;
-    ssm::emulation::exchange(ssm::emulation::Exchange::exclusive_or, mask, &value, &result, sizeof(T), lanes, width,
-                             {file, line});
-    return result;
-}
+#define SSM_SHUFFLE(name, kind, Argument)                                                                                   \
+    template <typename T>                                                                                                   \
+    T name(unsigned mask, T value, Argument argument, int width = 32, SSM_HERE) {                                           \
+        static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a number of 32 or 64 bits");          \
+        return ssm::emulation::shuffle(ssm::emulation::Exchange::kind, mask, value, int(argument), width, {file, line});    \
+    }
+SSM_SHUFFLE(__shfl_sync, index, int)
+SSM_SHUFFLE(__shfl_up_sync, up, unsigned)
+SSM_SHUFFLE(__shfl_down_sync, down, unsigned)
+SSM_SHUFFLE(__shfl_xor_sync, exclusive_or, int)
+#undef SSM_SHUFFLE
 inline unsigned __ballot_sync(unsigned mask, int predicate, SSM_HERE) {
-    bool in = predicate != 0;
-    unsigned out;
-    ssm::emulation::exchange(ssm::emulation::Exchange::ballot, mask, &in, &out, 0, 0, 32, {file, line});
-    return out;
+    return ssm::emulation::vote(ssm::emulation::Exchange::ballot, mask, predicate != 0, {file, line});
 }
 inline int __any_sync(unsigned mask, int predicate, SSM_HERE) {
-    bool in = predicate != 0;
-    unsigned out;
-    ssm::emulation::exchange(ssm::emulation::Exchange::any, mask, &in, &out, 0, 0, 32, {file, line});
-    return int(out);
+    return int(ssm::emulation::vote(ssm::emulation::Exchange::any, mask, predicate != 0, {file, line}));
 }
 inline int __all_sync(unsigned mask, int predicate, SSM_HERE) {
-    bool in = predicate != 0;
-    unsigned out;
-    ssm::emulation::exchange(ssm::emulation::Exchange::all, mask, &in, &out, 0, 0, 32, {file, line});
-    return int(out);
+    return int(ssm::emulation::vote(ssm::emulation::Exchange::all, mask, predicate != 0, {file, line}));
 }
 inline void __trap(SSM_HERE) {
     ssm::emulation::fail(cudaErrorIllegalInstruction, {file, line}, "__trap()");
@@ -327,13 +303,6 @@ T atomicAdd(T* address, std::common_type_t<T> value) {
     ssm::emulation::note_progress();
     T old = *address;
     *address = old + value;
-    return old;
-}
-template <typename T>
-T atomicExch(T* address, std::common_type_t<T> value) {
-    ssm::emulation::note_progress();
-    T old = *address;
-    *address = value;
     return old;
 }
 

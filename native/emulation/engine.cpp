@@ -11,6 +11,7 @@
 #include <boost/context/detail/fcontext.hpp>
 #include <cxxabi.h>
 #include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -18,8 +19,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <numeric>
 #include <vector>
@@ -31,6 +33,10 @@
 #if defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>
 #endif
+
+std::ostream& operator<<(std::ostream& out, uint3 at) {
+    return out << '(' << at.x << ',' << at.y << ',' << at.z << ')';
+}
 
 namespace ssm::emulation {
 
@@ -55,6 +61,9 @@ constexpr int max_resident_blocks = 16;
 // So many polls in a row without a store of a flag, an atomic or the end of a thread are no progress.
 constexpr unsigned max_polls = 1u << 20;
 
+// A return to a caller after a switch is one that the processor predicts wrong: so these have no frames of their own.
+#define SSM_HOT inline __attribute__((always_inline))
+
 // ---- Fibers --------------------------------------------------------------------------------------------------------------
 
 struct Thread;
@@ -64,14 +73,11 @@ struct Fiber {
     unsigned char* stack = nullptr;
     Thread* thread = nullptr; // the one that it runs
     bool is_made = false;
-#if defined(__SANITIZE_ADDRESS__)
-    void* fake_stack = nullptr;
+    // What the sanitizers want to know.
     const void* bottom = nullptr;
     size_t size = 0;
-#endif
-#if defined(__SANITIZE_THREAD__)
-    void* sanitizer_fiber = nullptr;
-#endif
+    void* fake_stack = nullptr;
+    void* twin = nullptr;
 };
 
 struct Fibers {
@@ -90,9 +96,8 @@ void fiber_main(transfer_t from);
 
 bool add_fibers() {
     unsigned char* slab = map_pages(stacks_per_slab * stack_stride);
-    if (!slab) {
+    if (!slab)
         return false;
-    }
     fibers.slabs.push_back(slab);
     for (int i = 0; i < stacks_per_slab; ++i) {
         mprotect(slab + i * stack_stride, page_size, PROT_NONE);
@@ -114,49 +119,36 @@ bool in_stack_guard(const void* address) {
 void make(Fiber& fiber) {
     // Tops at different offsets, so that the stacks of a warp do not compete for the same cache lines.
     size_t color = reinterpret_cast<uintptr_t>(fiber.stack) / stack_stride * 5 % 32 * 64;
-    size_t usable = stack_bytes - color;
+    fiber.bottom = fiber.stack;
+    fiber.size = stack_bytes - color;
+    fiber.fake_stack = nullptr;
 #if defined(__SANITIZE_ADDRESS__)
     __asan_unpoison_memory_region(fiber.stack, stack_bytes);
-    fiber.fake_stack = nullptr;
-    fiber.bottom = fiber.stack;
-    fiber.size = usable;
+#elif defined(__SANITIZE_THREAD__)
+    if (fiber.twin)
+        __tsan_destroy_fiber(fiber.twin);
+    fiber.twin = __tsan_create_fiber(0);
 #endif
-#if defined(__SANITIZE_THREAD__)
-    if (fiber.sanitizer_fiber) {
-        __tsan_destroy_fiber(fiber.sanitizer_fiber);
-    }
-    fiber.sanitizer_fiber = __tsan_create_fiber(0);
-#endif
-    fiber.context = make_fcontext(fiber.stack + usable, usable, fiber_main);
+    fiber.context = make_fcontext(fiber.stack + fiber.size, fiber.size, fiber_main);
     fiber.is_made = true;
 }
 
 // What the fiber that runs now does first: note where the one before it stopped.
-void arrive(transfer_t from) {
+SSM_HOT void arrive(transfer_t from) {
     fibers.previous->context = from.fctx;
 #if defined(__SANITIZE_ADDRESS__)
-    const void* bottom;
-    size_t size;
-    __sanitizer_finish_switch_fiber(fibers.running->fake_stack, &bottom, &size);
-    if (fibers.previous == &fibers.main) {
-        fibers.main.bottom = bottom;
-        fibers.main.size = size;
-    }
+    __sanitizer_finish_switch_fiber(fibers.running->fake_stack, &fibers.previous->bottom, &fibers.previous->size);
 #endif
 }
 
-void switch_to(Fiber& to) {
-    Fiber& from = *fibers.running;
-    fibers.previous = &from;
+SSM_HOT void switch_to(Fiber& to) {
+    fibers.previous = fibers.running;
     fibers.running = &to;
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(&from.fake_stack, to.bottom, to.size);
-#endif
-#if defined(__SANITIZE_THREAD__)
-    if (&from == &fibers.main) {
-        from.sanitizer_fiber = __tsan_get_current_fiber();
-    }
-    __tsan_switch_to_fiber(to.sanitizer_fiber, 0);
+    __sanitizer_start_switch_fiber(&fibers.previous->fake_stack, to.bottom, to.size);
+#elif defined(__SANITIZE_THREAD__)
+    fibers.previous->twin = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(to.twin, 0);
 #endif
     arrive(jump_fcontext(to.context, nullptr));
 }
@@ -172,13 +164,8 @@ struct Thread : Place {
     Fiber* fiber;
     unsigned rank; // in the block
     State state;
-    Where where; // of the last function of the engine that it called
-    // While it is in an exchange.
-    Exchange kind;
-    unsigned mask, bytes;
-    int argument, width;
-    const void* in;
-    void* out;
+    Where where;            // of the last function of the engine that it called
+    const Request* request; // while it is in an exchange
 };
 
 struct Block {
@@ -192,10 +179,7 @@ struct Block {
     unsigned start, step;
     // The barrier that threads wait at.
     unsigned arrived;
-    Barrier barrier_kind;
     Where barrier_where;
-    unsigned predicates;
-    int barrier_result;
     unsigned exchanging[max_threads / warp_lanes]; // lanes of each warp that wait in an exchange
     unsigned char* shared_pages = nullptr;         // of the largest shared memory; it is used from the end
     unsigned char* shared;
@@ -221,11 +205,6 @@ struct Block {
 constexpr size_t shared_pages_bytes = 57 * page_size; // 227 KiB and a page to look for writes before the start
 constexpr size_t shared_canary_bytes = 256;
 
-struct Fault {
-    cudaError_t error = cudaSuccess;
-    std::string sentence;
-};
-
 struct Grid {
     const Launch* launch = nullptr;
     pthread_t native; // that runs it
@@ -235,7 +214,8 @@ struct Grid {
     uint64_t block_count, blocks_started, next_block, block_step;
     unsigned polls;
     uint64_t random;
-    Fault fault;
+    cudaError_t fault; // and the sentence's first part
+    std::string what;
 };
 Grid& grid = *new Grid;
 
@@ -267,37 +247,37 @@ Thread& running_thread() {
     return *static_cast<Thread*>(current);
 }
 
-const char* file_name(const char* path) {
-    const char* slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-std::string text(const char* name, uint3 at) {
-    char words[64];
-    snprintf(words, sizeof(words), "%s (%u,%u,%u)", name, at.x, at.y, at.z);
-    return words;
-}
-
+// From the symbol table of the file that the kernel is in; it has the kernels that are not exported, too.
 std::string kernel_name(const void* kernel) {
     Dl_info info;
-    if (!dladdr(kernel, &info) || !info.dli_sname || info.dli_saddr != kernel) {
-        return "kernel";
+    std::string name;
+    if (dladdr(kernel, &info)) {
+        std::ifstream stream(info.dli_fname, std::ios::binary);
+        std::string file((std::istreambuf_iterator<char>(stream)), {});
+        auto header = reinterpret_cast<const ElfW(Ehdr)*>(file.data());
+        auto sections = reinterpret_cast<const ElfW(Shdr)*>(file.data() + (file.empty() ? 0 : header->e_shoff));
+        for (int i = 0; !file.empty() && i < header->e_shnum; ++i) {
+            auto symbols = reinterpret_cast<const ElfW(Sym)*>(file.data() + sections[i].sh_offset);
+            for (size_t k = 0; sections[i].sh_type == SHT_SYMTAB && k < sections[i].sh_size / sizeof(*symbols); ++k) {
+                uintptr_t base = header->e_type == ET_DYN ? reinterpret_cast<uintptr_t>(info.dli_fbase) : 0;
+                if (base + symbols[k].st_value == reinterpret_cast<uintptr_t>(kernel) && symbols[k].st_name != 0)
+                    name = file.data() + sections[sections[i].sh_link].sh_offset + symbols[k].st_name;
+            }
+        }
     }
-    int status;
-    char* words = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
-    std::string name = words ? words : info.dli_sname;
-    free(words);
-    name = name.substr(0, name.rfind('('));
-    size_t space = name.find(' '); // a template's return type
-    return "kernel " + (space != std::string::npos && space < name.find('<') ? name.substr(space + 1) : name);
+    char* readable = abi::__cxa_demangle(name.c_str(), nullptr, nullptr, nullptr);
+    name = readable ? readable : name;
+    free(readable);
+    size_t end = name.size(); // without the parameters
+    for (int depth = 0; end > 0 && (depth > 0 || end == name.size());)
+        depth += name[--end] == ')' ? 1 : name[end] == '(' ? -1 : 0;
+    return "kernel " + name.substr(0, end);
 }
 
-// Ends the kernel with a fault of the running thread.
-[[noreturn]] void end_with(cudaError_t error, const std::string& what) {
-    Thread& thread = running_thread();
-    grid.fault.error = error;
-    grid.fault.sentence = what + "; in " + kernel_name(grid.launch->kernel) + ", " + text("block", thread.block) + ", " +
-                          text("thread", thread.thread) + ", launched at " + text(grid.launch->stream.where);
+// Ends the kernel with a fault of the running thread. The fiber is given up, and nothing may be left to destroy on it.
+[[noreturn]] void end_with(cudaError_t error, std::string what) {
+    grid.fault = error;
+    grid.what = std::move(what);
     switch_to(fibers.main);
     abort(); // nobody comes back
 }
@@ -305,19 +285,17 @@ std::string kernel_name(const void* kernel) {
 void start_block(Block& block) {
     const Launch& launch = *grid.launch;
     block.is_active = true;
-    block.started = block.ended = 0;
-    block.ready_begin = block.ready_count = 0;
-    block.arrived = 0;
+    block.started = block.ended = block.arrived = block.ready_begin = block.ready_count = 0;
     std::fill(std::begin(block.exchanging), std::end(block.exchanging), 0);
     choose_order(block.count, &block.start, &block.step);
-
     uint64_t index = grid.next_block;
     ++grid.blocks_started;
     grid.next_block = (index + grid.block_step) % grid.block_count;
-    Place place{{0, 0, 0}, {}, launch.block, launch.grid};
-    place.block.x = static_cast<unsigned>(index % launch.grid.x);
-    place.block.y = static_cast<unsigned>(index / launch.grid.x % launch.grid.y);
-    place.block.z = static_cast<unsigned>(index / launch.grid.x / launch.grid.y);
+    dim3 size = launch.grid;
+    Place place{{},
+                {unsigned(index % size.x), unsigned(index / size.x % size.y), unsigned(index / size.x / size.y)},
+                launch.block,
+                launch.grid};
     for (unsigned rank = 0; rank < block.count; ++rank) {
         Thread& thread = block.threads[rank];
         static_cast<Place&>(thread) = place;
@@ -340,70 +318,62 @@ void start_block(Block& block) {
 
 void end_block(Block& block) {
     block.is_active = false;
-    const unsigned char* end = block.shared_pages + shared_pages_bytes;
-    auto is_damaged = [](unsigned char byte) { return byte != poison_byte(); };
-    if (std::any_of(block.shared - shared_canary_bytes, block.shared, is_damaged) ||
-        std::any_of<const unsigned char*>(block.shared + grid.launch->shared_bytes, end, is_damaged)) {
-        end_with(cudaErrorIllegalAddress,
-                 "write outside the block's " + std::to_string(grid.launch->shared_bytes) + " bytes of shared memory");
+    const unsigned char canary = poison_byte();
+    for (const unsigned char* byte = block.shared - shared_canary_bytes; byte < block.shared_pages + shared_pages_bytes;
+         ++byte) {
+        if (byte == block.shared)
+            byte += grid.launch->shared_bytes;
+        if (byte < block.shared_pages + shared_pages_bytes && *byte != canary)
+            end_with(cudaErrorIllegalAddress,
+                     say("write outside the block's ", grid.launch->shared_bytes, " bytes of shared memory"));
     }
-    if (grid.blocks_started < grid.block_count) {
+    if (grid.blocks_started < grid.block_count)
         start_block(block);
-    }
 }
 
 // A block in which no thread can run before another one does.
 [[noreturn]] void end_stuck(Block& block) {
-    Thread* waiting = nullptr;
-    Thread* exchanging = nullptr;
-    Thread* ended = nullptr;
-    for (Thread& thread : block.threads) {
-        if (thread.rank >= block.count) {
-            break;
-        }
-        Thread*& kept = thread.state == State::at_barrier    ? waiting
-                        : thread.state == State::in_exchange ? exchanging
-                                                             : ended;
-        kept = kept ? kept : &thread;
-    }
+    auto find = [&](State state) {
+        return std::find_if(&block.threads[0], &block.threads[0] + block.count,
+                            [=](const Thread& thread) { return thread.state == state; });
+    };
+    Thread* waiting = find(State::in_exchange);
+    Thread* missed = find(State::ended);
     std::string what;
-    Thread* other;
-    if (exchanging) {
-        unsigned warp = exchanging->rank / warp_lanes;
-        unsigned missing = exchanging->mask & ~block.exchanging[warp];
-        char words[160];
-        snprintf(words, sizeof(words),
-                 "divergent mask: a warp function at %s waits for lanes %08x, of which %08x do not come",
-                 text(exchanging->where).c_str(), exchanging->mask, missing);
-        what = words;
-        current = exchanging;
-        other = &block.threads[std::min(block.count - 1, warp * warp_lanes + unsigned(__builtin_ctz(missing)))];
+    if (waiting != &block.threads[0] + block.count) {
+        Thread* warp = waiting - waiting->rank % warp_lanes;
+        unsigned missing = 0;
+        for (unsigned rest = waiting->request->mask; rest; rest &= rest - 1) {
+            Thread& other = warp[__builtin_ctz(rest)];
+            if (other.state != State::in_exchange || other.request->mask != waiting->request->mask) {
+                missing |= rest & -rest;
+                missed = &other;
+            }
+        }
+        what = say("divergent mask: a warp function at ", waiting->where, " waits for lanes ", std::hex,
+                   waiting->request->mask, ", of which ", missing, std::dec, " do not come");
     } else {
-        what = "divergent barrier: " + std::to_string(block.arrived) + " of " + std::to_string(block.count) +
-               " threads wait at " + text(block.barrier_where);
-        current = waiting;
-        other = ended;
+        waiting = find(State::at_barrier);
+        what = say("divergent barrier: ", block.arrived, " of ", block.count, " threads wait at ", block.barrier_where);
     }
-    what += ", " + text("thread", other->thread);
-    what += other->state == State::ended ? " has ended, last seen at " : " waits at ";
-    what += text(other->where);
-    end_with(cudaErrorLaunchFailure, what);
+    what += say(", thread ", missed->thread, missed->state == State::ended ? " has ended, last seen at " : " waits at ",
+                missed->where);
+    current = waiting;
+    end_with(cudaErrorLaunchFailure, std::move(what));
 }
 
 void pass_turn() {
-    if (grid.resident > 1) {
+    if (grid.resident > 1)
         grid.turn = options.order < 2 ? (grid.turn + 1) % grid.resident : unsigned(next_random() % grid.resident);
-    }
 }
 
 // The thread to run next, null at the end of the grid.
-Thread* next_thread() {
+SSM_HOT Thread* next_thread() {
     for (unsigned i = 0; i < grid.resident; ++i) {
         Block& block = grid.blocks[grid.turn];
         if (block.is_active) {
-            if (block.ready_count > 0) {
+            if (block.ready_count > 0)
                 return block.pop();
-            }
             if (block.started < block.count) {
                 Thread* thread = &block.threads[block.start];
                 ++block.started;
@@ -419,24 +389,21 @@ Thread* next_thread() {
 }
 
 // Lets another thread run; returns when this one is next.
-void give_way() {
+SSM_HOT void give_way() {
     Thread* next = next_thread(); // there is one: this thread or one that it waits for
     if (!next->fiber) {
-        if (fibers.idle.empty() && !add_fibers()) {
+        if (fibers.idle.empty() && !add_fibers())
             end_with(cudaErrorMemoryAllocation, "no memory for the stacks of threads");
-        }
         next->fiber = fibers.idle.back();
         next->fiber->thread = next;
         fibers.idle.pop_back();
-        if (!next->fiber->is_made) {
+        if (!next->fiber->is_made)
             make(*next->fiber);
-        }
     }
     next->state = State::running;
     current = next;
-    if (next->fiber != fibers.running) {
+    if (next->fiber != fibers.running)
         switch_to(*next->fiber);
-    }
 }
 
 void fiber_main(transfer_t from) {
@@ -463,9 +430,8 @@ void fiber_main(transfer_t from) {
         }
         fibers.idle.push_back(&self);
         current = next;
-        if (next) {
+        if (next)
             next->state = State::running;
-        }
         switch_to(next ? *next->fiber : fibers.main);
     }
 }
@@ -476,101 +442,91 @@ bool is_same(Where x, Where y) {
     return x.line == y.line && (x.file == y.file || strcmp(x.file, y.file) == 0);
 }
 
-bool is_vote(Exchange kind) {
-    return kind == Exchange::any || kind == Exchange::all || kind == Exchange::ballot;
-}
-
 // The lane that a shuffle reads.
-int source_lane(const Thread& thread, int lane) {
-    int begin = lane & ~(thread.width - 1);
-    int end = begin + thread.width;
-    switch (thread.kind) {
-    case Exchange::index:
-        return begin + (thread.argument & (thread.width - 1));
-    case Exchange::up:
-        return lane - thread.argument < begin ? lane : lane - thread.argument;
-    case Exchange::down:
-        return lane + thread.argument >= end ? lane : lane + thread.argument;
-    default:
-        return (lane ^ thread.argument) >= end ? lane : lane ^ thread.argument;
-    }
+int source_lane(const Request& request, int lane) {
+    int begin = lane & ~(request.width - 1);
+    int end = begin + request.width;
+    int argument = request.argument;
+    if (request.kind == Exchange::index)
+        return begin + (argument & (request.width - 1));
+    if (request.kind == Exchange::up)
+        return lane - argument < begin ? lane : lane - argument;
+    if (request.kind == Exchange::down)
+        return lane + argument >= end ? lane : lane + argument;
+    return (lane ^ argument) >= end ? lane : lane ^ argument;
 }
 
-// All lanes of the mask are here: hands out the results and lets the lanes go on.
+// All lanes of the mask are in an exchange. If it is the same one, hands out the results and lets the lanes go on.
 void complete(Block& block, Thread* warp, const Thread& last) {
-    unsigned mask = last.mask;
-    if (is_vote(last.kind)) {
-        unsigned ballot = 0;
-        for (unsigned rest = mask; rest; rest &= rest - 1) {
-            int lane = __builtin_ctz(rest);
-            ballot |= static_cast<unsigned>(*static_cast<const bool*>(warp[lane].in)) << lane;
-        }
-        unsigned result = last.kind == Exchange::any ? ballot != 0 : last.kind == Exchange::all ? ballot == mask : ballot;
-        for (unsigned rest = mask; rest; rest &= rest - 1) {
-            *static_cast<unsigned*>(warp[__builtin_ctz(rest)].out) = result;
-        }
-    } else if (last.kind != Exchange::sync) {
-        for (unsigned rest = mask; rest; rest &= rest - 1) {
-            int lane = __builtin_ctz(rest);
-            int source = source_lane(warp[lane], lane);
-            if (!(mask >> source & 1)) {
-                current = &warp[lane];
-                fail(cudaErrorLaunchFailure, warp[lane].where, "divergent mask: a shuffle reads a lane outside its mask");
-            }
-            if (last.bytes == 4) {
-                memcpy(warp[lane].out, warp[source].in, 4);
-            } else if (last.bytes == 8) {
-                memcpy(warp[lane].out, warp[source].in, 8);
-            } else {
-                memcpy(warp[lane].out, warp[source].in, last.bytes);
-            }
-        }
+    const Request& request = *last.request;
+    unsigned ballot = 0;
+    for (unsigned rest = request.mask; rest; rest &= rest - 1) {
+        const Thread& thread = warp[__builtin_ctz(rest)];
+        const Request& other = *thread.request;
+        if (other.mask != request.mask)
+            return; // lanes wait for others first; if in a circle, the block is stuck
+        if (other.kind != request.kind || other.bytes != request.bytes || other.width != request.width)
+            end_with(cudaErrorLaunchFailure, say("divergent mask: lanes of a warp wait in another warp function at ",
+                                                 thread.where, ", this one at ", last.where));
+        if (request.kind >= Exchange::any && request.kind <= Exchange::ballot)
+            ballot |= unsigned(*static_cast<const bool*>(other.in)) << __builtin_ctz(rest);
     }
+    bool is_shuffle = request.kind < Exchange::any;
+    unsigned result = request.kind == Exchange::any   ? ballot != 0
+                      : request.kind == Exchange::all ? ballot == request.mask
+                                                      : ballot;
+    for (unsigned rest = request.kind == Exchange::sync ? 0 : request.mask; rest; rest &= rest - 1) {
+        int lane = __builtin_ctz(rest);
+        int source = is_shuffle ? source_lane(*warp[lane].request, lane) : lane;
+        current = &warp[lane];
+        if (!(request.mask >> source & 1))
+            fail(cudaErrorLaunchFailure, warp[lane].where, "divergent mask: a shuffle reads a lane outside its mask");
+        void* out = warp[lane].request->out;
+        if (!is_shuffle)
+            memcpy(out, &result, 4);
+        else if (request.bytes == 4)
+            memcpy(out, warp[source].request->in, 4);
+        else
+            memcpy(out, warp[source].request->in, request.bytes);
+    }
+    block.exchanging[last.rank / warp_lanes] &= ~request.mask;
     // They go on before the other warps: that keeps fewer stacks in use.
     unsigned first, step;
     choose_order(warp_lanes, &first, &step);
-    for (unsigned i = warp_lanes, lane = first + (warp_lanes - 1) * step; i-- > 0; lane -= step) {
-        if (mask >> lane % warp_lanes & 1) {
+    for (unsigned i = warp_lanes, lane = first + (warp_lanes - 1) * step; i-- > 0; lane -= step)
+        if (request.mask >> lane % warp_lanes & 1)
             block.push_front(&warp[lane % warp_lanes]);
-        }
-    }
 }
 
 } // namespace
 
 // ---- What kernels call ---------------------------------------------------------------------------------------------------
 
-std::string text(Where where) {
-    return std::string(file_name(where.file)) + ":" + std::to_string(where.line);
+std::ostream& operator<<(std::ostream& out, Where where) {
+    const char* slash = strrchr(where.file, '/');
+    return out << (slash ? slash + 1 : where.file) << ':' << where.line;
 }
 
 void fail(cudaError_t error, Where where, const char* what) {
-    end_with(error, std::string(what) + " at " + text(where));
+    end_with(error, say(what, " at ", where));
 }
 
 void note_progress() {
     grid.polls = 0;
 }
 
-int barrier(Barrier kind, bool predicate, Where where) {
+void barrier(Where where) {
     Thread& thread = running_thread();
     Block& block = *thread.owner;
     thread.where = where;
-    if (block.arrived == 0) {
-        block.barrier_kind = kind;
-        block.barrier_where = where;
-        block.predicates = 0;
-    } else if (kind != block.barrier_kind || !is_same(where, block.barrier_where)) {
-        fail(cudaErrorLaunchFailure, where,
-             ("divergent barrier: other threads of the block wait at " + text(block.barrier_where) + ", this one").c_str());
-    }
-    block.predicates += predicate;
     thread.state = State::at_barrier;
+    if (block.arrived == 0)
+        block.barrier_where = where;
+    else if (!is_same(where, block.barrier_where))
+        end_with(cudaErrorLaunchFailure, say("divergent barrier: other threads of the block wait at ", block.barrier_where,
+                                             ", this one at ", where));
     if (++block.arrived == block.count) {
         block.arrived = 0;
-        block.barrier_result = kind == Barrier::count ? int(block.predicates)
-                               : kind == Barrier::all ? block.predicates == block.count
-                                                      : block.predicates > 0;
         unsigned rank, step;
         choose_order(block.count, &rank, &step);
         for (unsigned i = 0; i < block.count; ++i) {
@@ -581,66 +537,34 @@ int barrier(Barrier kind, bool predicate, Where where) {
         pass_turn();
     }
     give_way();
-    return block.barrier_result;
 }
 
-void exchange(Exchange kind, unsigned mask, const void* in, void* out, unsigned bytes, int argument, int width,
-              Where where) {
+void exchange(const Request& request, Where where) {
     Thread& thread = running_thread();
     Block& block = *thread.owner;
     thread.where = where;
+    thread.request = &request;
     unsigned warp = thread.rank / warp_lanes;
-    unsigned lane = thread.rank % warp_lanes;
-    unsigned& waiting = block.exchanging[warp];
-    if (!(mask >> lane & 1)) {
-        fail(cudaErrorLaunchFailure, where, "divergent mask: the mask of a warp function lacks the calling lane,");
-    }
     unsigned lanes = std::min(warp_lanes, block.count - warp * warp_lanes);
-    if (lanes < warp_lanes && mask >> lanes != 0) {
+    if (!(request.mask >> thread.rank % warp_lanes & 1))
+        fail(cudaErrorLaunchFailure, where, "divergent mask: the mask of a warp function lacks the calling lane,");
+    if (lanes < warp_lanes && request.mask >> lanes != 0)
         fail(cudaErrorLaunchFailure, where, "divergent mask: the mask of a warp function names lanes that the block lacks,");
-    }
-    if (width <= 0 || width > 32 || (width & (width - 1)) != 0 ||
-        (kind <= Exchange::exclusive_or && (argument < 0 || argument >= 32))) {
+    if (request.width <= 0 || request.width > 32 || (request.width & (request.width - 1)) != 0 ||
+        (request.kind != Exchange::index && (request.argument < 0 || request.argument >= 32)))
         fail(cudaErrorLaunchFailure, where, "a shuffle with a lane or width out of range");
-    }
-    Thread* threads = &block.threads[warp * warp_lanes];
-    if (waiting != 0) {
-        const Thread& other = threads[__builtin_ctz(waiting & mask ? waiting & mask : waiting)];
-        bool is_alike = other.mask == mask ? other.kind == kind && other.bytes == bytes && other.width == width
-                                           : (other.mask & mask) == 0;
-        // Groups with masks of their own: each must be disjoint from this one's.
-        for (unsigned rest = waiting & ~mask; is_alike && rest; rest &= rest - 1) {
-            is_alike = !(threads[__builtin_ctz(rest)].mask & mask);
-        }
-        if (!is_alike) {
-            fail(cudaErrorLaunchFailure, where,
-                 ("divergent mask: lanes of this warp wait with another mask or function at " + text(other.where) +
-                  ", this one")
-                     .c_str());
-        }
-    }
-    thread.kind = kind;
-    thread.mask = mask;
-    thread.bytes = bytes;
-    thread.argument = argument;
-    thread.width = width;
-    thread.in = in;
-    thread.out = out;
     thread.state = State::in_exchange;
-    waiting |= 1u << lane;
-    if ((waiting & mask) == mask) {
-        waiting &= ~mask;
-        complete(block, threads, thread);
-    }
+    block.exchanging[warp] |= 1u << thread.rank % warp_lanes;
+    if ((block.exchanging[warp] & request.mask) == request.mask)
+        complete(block, &block.threads[warp * warp_lanes], thread);
     give_way();
 }
 
 void let_others_run(Where where) {
     Thread& thread = running_thread();
     thread.where = where;
-    if (++grid.polls > max_polls) {
+    if (++grid.polls > max_polls)
         fail(cudaErrorLaunchTimeout, where, "no progress: all resident blocks poll flags and nothing changes,");
-    }
     thread.owner->push_back(&thread);
     pass_turn();
     give_way();
@@ -648,10 +572,8 @@ void let_others_run(Where where) {
 
 void* shared_memory(size_t bytes, Where where) {
     if (bytes > grid.launch->shared_bytes) {
-        fail(cudaErrorIllegalAddress, where,
-             (std::to_string(bytes) + " bytes of shared memory used, " + std::to_string(grid.launch->shared_bytes) +
-              " given by the launch,")
-                 .c_str());
+        end_with(cudaErrorIllegalAddress, say(bytes, " bytes of shared memory used, ", grid.launch->shared_bytes,
+                                              " given by the launch, at ", where));
     }
     return running_thread().owner->shared;
 }
@@ -673,12 +595,12 @@ struct sigaction previous_actions[65];
 void on_fault(int signal, siginfo_t* info, void* context) {
     if (current && pthread_equal(grid.native, pthread_self())) {
         // The handler is left for good by switching to the fiber of the launch.
-        Where where = running_thread().where;
         std::string what = signal == SIGFPE                      ? "integer division by zero"
                            : in_stack_guard(info->si_addr)       ? "overflow of the thread's stack"
                            : signal == SIGSEGV && !info->si_addr ? "access to a null pointer"
                                                                  : "access to " + describe(info->si_addr);
-        end_with(cudaErrorIllegalAddress, what + ", after " + text(where));
+        what += say(", after ", running_thread().where);
+        end_with(cudaErrorIllegalAddress, std::move(what));
     }
     if (signal == SIGSEGV && in_device_memory(info->si_addr)) {
         if (guard && pthread_equal(guard->native, pthread_self())) {
@@ -686,18 +608,16 @@ void on_fault(int signal, siginfo_t* info, void* context) {
             siglongjmp(guard->back, 1);
         }
         const char sentence[] = "emulated backend: host code touched device memory\n";
-        if (write(STDERR_FILENO, sentence, sizeof(sentence) - 1) < 0) {
+        if (write(STDERR_FILENO, sentence, sizeof(sentence) - 1) < 0)
             abort();
-        }
     }
     const struct sigaction& previous = previous_actions[signal];
-    if (previous.sa_flags & SA_SIGINFO) {
+    if (previous.sa_flags & SA_SIGINFO)
         previous.sa_sigaction(signal, info, context);
-    } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
         previous.sa_handler(signal);
-    } else {
+    else
         sigaction(signal, &previous, nullptr); // the access is tried again and ends the process
-    }
 }
 
 void install_handlers() {
@@ -710,27 +630,17 @@ void install_handlers() {
     }
 }
 
-// The stack for the handler of this native thread, unless it has one.
-struct SignalStack {
-    std::unique_ptr<unsigned char[]> memory;
-    SignalStack() {
-        stack_t present;
-        if (sigaltstack(nullptr, &present) == 0 && (present.ss_flags & SS_DISABLE)) {
-            memory = std::make_unique<unsigned char[]>(64 << 10);
-            stack_t own = {};
-            own.ss_sp = memory.get();
-            own.ss_size = 64 << 10;
-            sigaltstack(&own, nullptr);
-        }
+// Gives this native thread a stack for the handler, unless it has one.
+void add_signal_stack() {
+    static thread_local char memory[64 << 10];
+    stack_t stack;
+    if (sigaltstack(nullptr, &stack) == 0 && (stack.ss_flags & SS_DISABLE)) {
+        stack.ss_sp = memory;
+        stack.ss_size = sizeof(memory);
+        stack.ss_flags = 0;
+        sigaltstack(&stack, nullptr);
     }
-    ~SignalStack() {
-        if (memory) {
-            stack_t none = {};
-            none.ss_flags = SS_DISABLE;
-            sigaltstack(&none, nullptr);
-        }
-    }
-};
+}
 
 std::recursive_mutex& mutex() {
     static std::recursive_mutex& one = *new std::recursive_mutex;
@@ -741,9 +651,9 @@ std::recursive_mutex& mutex() {
 
 Lock::Lock() : held(mutex()) {
     static const bool is_installed = (install_handlers(), true);
-    thread_local SignalStack stack;
+    static thread_local const bool has_stack = (add_signal_stack(), true);
     (void)is_installed;
-    (void)stack;
+    (void)has_stack;
 }
 
 cudaError_t guarded(void (*function)(void* user), void* user, const char* file, int line) {
@@ -752,32 +662,23 @@ cudaError_t guarded(void (*function)(void* user), void* user, const char* file, 
     own.native = pthread_self();
     guard = &own;
     bool is_fault = sigsetjmp(own.back, 0) != 0;
-    if (!is_fault) {
+    if (!is_fault)
         function(user);
-    }
     guard = nullptr;
     return is_fault ? report(cudaErrorIllegalAddress,
-                             "host code touched " + describe(own.address) + ", in what was called at " + text({file, line}))
+                             say("host code touched ", describe(own.address), ", in what was called at ", Where{file, line}))
                     : cudaSuccess;
 }
 
 // ---- Launches ------------------------------------------------------------------------------------------------------------
 
-size_t shared_memory_limit() {
-    switch (options.architecture) {
-    case 75:
-        return 64 << 10;
-    case 80:
-        return 163 << 10;
-    case 90:
-        return 227 << 10;
-    default: // 86, 89
-        return 99 << 10;
-    }
-}
-
-bool is_architecture(int64_t number) {
-    return number == 75 || number == 80 || number == 86 || number == 89 || number == 90;
+size_t shared_memory_limit(int64_t architecture) {
+    int kibibytes = architecture == 75                         ? 64
+                    : architecture == 80                       ? 163
+                    : architecture == 86 || architecture == 89 ? 99
+                    : architecture == 90                       ? 227
+                                                               : 0;
+    return size_t(kibibytes) << 10;
 }
 
 namespace {
@@ -789,7 +690,8 @@ bool prepare(const Launch& launch) {
     grid.polls = 0;
     grid.turn = 0;
     grid.random = 0x9e3779b97f4a7c15u * static_cast<uint64_t>(options.order + 1);
-    grid.fault = {};
+    grid.fault = cudaSuccess;
+    std::string().swap(grid.what);
     grid.block_count = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
     grid.blocks_started = 0;
     choose_order(grid.block_count, &grid.next_block, &grid.block_step);
@@ -797,15 +699,13 @@ bool prepare(const Launch& launch) {
     unsigned count = launch.block.x * launch.block.y * launch.block.z;
     for (unsigned i = 0; i < grid.resident; ++i) {
         Block& block = grid.blocks[i];
-        if (!block.shared_pages && !(block.shared_pages = map_pages(shared_pages_bytes))) {
+        if (!block.shared_pages && !(block.shared_pages = map_pages(shared_pages_bytes)))
             return false;
-        }
         if (block.threads.size() < count) {
             block.threads.resize(count);
             size_t size = 1;
-            while (size < count) {
+            while (size < count)
                 size *= 2;
-            }
             block.ready.resize(size);
         }
         block.count = count;
@@ -829,55 +729,53 @@ void abandon() {
 cudaError_t run(const Launch& launch) {
     Lock lock;
     Stream* stream = find_stream(launch.stream.stream);
-    if (!stream) {
+    if (!stream)
         return report(cudaErrorInvalidResourceHandle, "launch on a stream that does not exist");
-    }
-    if (stream->fault != cudaSuccess) {
+    if (stream->fault != cudaSuccess)
         return report(stream->fault, stream->sentence);
-    }
     auto refuse = [&](cudaError_t error, const std::string& what) {
-        return report(error, kernel_name(launch.kernel) + ": " + what + "; launched at " + text(launch.stream.where));
+        return report(error, say(kernel_name(launch.kernel), ": ", what, "; launched at ", launch.stream.where));
     };
     dim3 block = launch.block;
     if (block.x > 1024 || block.y > 1024 || block.z > 64 || uint64_t{block.x} * block.y * block.z > max_threads ||
         uint64_t{block.x} * block.y * block.z == 0) {
-        return refuse(cudaErrorInvalidConfiguration, text("block of", {block.x, block.y, block.z}) +
-                                                         " threads, at most (1024,1024,64) and 1024 in all can be");
+        return refuse(cudaErrorInvalidConfiguration, say("block of ", uint3{block.x, block.y, block.z},
+                                                         " threads, (1024,1024,64) and 1024 in all are the limits"));
     }
     dim3 size = launch.grid;
     if (size.x == 0 || size.y == 0 || size.z == 0 || size.x > 0x7fffffffu || size.y > 65535 || size.z > 65535) {
         return refuse(cudaErrorInvalidConfiguration,
-                      text("grid of", {size.x, size.y, size.z}) + " blocks, at most (2147483647,65535,65535) can be");
+                      say("grid of ", uint3{size.x, size.y, size.z}, " blocks, (2147483647,65535,65535) is the limit"));
     }
-    if (launch.shared_bytes > shared_memory_limit()) {
-        return refuse(cudaErrorInvalidValue, std::to_string(launch.shared_bytes) + " bytes of shared memory, sm_" +
-                                                 std::to_string(options.architecture) + " has " +
-                                                 std::to_string(shared_memory_limit()));
+    if (launch.shared_bytes > shared_memory_limit(options.architecture)) {
+        return refuse(cudaErrorInvalidValue, say(launch.shared_bytes, " bytes of shared memory, sm_", options.architecture,
+                                                 " has ", shared_memory_limit(options.architecture)));
     }
     Access access;
-    if (!prepare(launch)) {
+    if (!prepare(launch))
         return refuse(cudaErrorMemoryAllocation, "no memory for the stacks of threads");
-    }
     Thread* first = next_thread();
     Fiber* fiber = fibers.idle.back();
     fibers.idle.pop_back();
-    if (!fiber->is_made) {
+    if (!fiber->is_made)
         make(*fiber);
-    }
     first->fiber = fiber;
     first->state = State::running;
     fiber->thread = first;
     current = first;
     switch_to(*fiber);
+    const Place at = *(current ? current : first); // of the fault, if there is one
     current = nullptr;
-    if (grid.fault.error != cudaSuccess) {
+    if (grid.fault != cudaSuccess) {
         abandon();
-        return report_fault(*stream, grid.fault.error, grid.fault.sentence);
+        return report_fault(*stream, grid.fault,
+                            say(grid.what, "; in ", kernel_name(launch.kernel), ", block ", at.block, ", thread ", at.thread,
+                                ", launched at ", launch.stream.where));
     }
     std::string damage = find_damage();
     if (!damage.empty()) {
         return report_fault(*stream, cudaErrorIllegalAddress,
-                            damage + "; in " + kernel_name(launch.kernel) + ", launched at " + text(launch.stream.where));
+                            say(damage, "; in ", kernel_name(launch.kernel), ", launched at ", launch.stream.where));
     }
     return cudaSuccess;
 }
@@ -891,7 +789,7 @@ bool set_option(const char* name, int64_t value) {
         options.resident_blocks = value == 0 ? 2 : value;
     } else if (option == "emulated.poison" && (value == 0 || value == 1)) {
         options.poison = value;
-    } else if (option == "emulated.architecture" && (value == 0 || is_architecture(value))) {
+    } else if (option == "emulated.architecture" && (value == 0 || shared_memory_limit(value) != 0)) {
         options.architecture = value == 0 ? 90 : value;
     } else if (option == "emulated.page_protection" && (value == 0 || value == 1)) {
         options.page_protection = value;

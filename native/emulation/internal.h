@@ -5,9 +5,18 @@
 #include "emulation/cuda.h"
 
 #include <mutex>
+#include <sstream>
 #include <string>
 
 namespace ssm::emulation {
+
+// A sentence of words and numbers.
+template <typename... Parts>
+std::string say(const Parts&... parts) {
+    std::ostringstream sentence;
+    (sentence << ... << parts);
+    return sentence.str();
+}
 
 struct Options {
     int64_t order = 0;
@@ -56,9 +65,9 @@ std::string find_damage();
 
 // ---- engine.cpp ----------------------------------------------------------------------------------------------------------
 
-bool is_architecture(int64_t number);
-size_t shared_memory_limit();
-std::string text(Where where);
+// Bytes for one block; 0 if there is no such architecture.
+size_t shared_memory_limit(int64_t architecture);
+std::ostream& operator<<(std::ostream& out, Where where);
 
 // ---- runtime.cpp ---------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <iterator>
 #include <map>
 
 namespace ssm::emulation {
@@ -37,34 +37,29 @@ struct Arena {
     int opened = 0;
 
     void reserve() {
-        if (begin) {
+        if (begin)
             return;
-        }
         void* range = mmap(nullptr, arena_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (range == MAP_FAILED) {
+        if (range == MAP_FAILED)
             return;
-        }
         begin = static_cast<unsigned char*>(range);
         cursor = begin + guard_bytes;
         key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
     }
     bool uses_key() const { return key >= 0 && options.page_protection == 0; }
     bool protect(const Allocation& allocation) const {
-        if (uses_key()) {
+        if (uses_key())
             return pkey_mprotect(allocation.pages, allocation.page_bytes, PROT_READ | PROT_WRITE, key) == 0;
-        }
         int rights = opened > 0 ? PROT_READ | PROT_WRITE : PROT_NONE;
         return (key >= 0 ? pkey_mprotect(allocation.pages, allocation.page_bytes, rights, 0)
                          : mprotect(allocation.pages, allocation.page_bytes, rights)) == 0;
     }
     void set_access(bool open) const {
-        if (uses_key()) {
+        if (uses_key())
             pkey_set(key, open ? 0 : PKEY_DISABLE_ACCESS);
-        } else {
-            for (const auto& entry : live) {
+        else
+            for (const auto& entry : live)
                 protect(entry.second);
-            }
-        }
     }
     // The allocation whose pages, or the guard behind them, hold the address.
     const Allocation* at(const void* address) const {
@@ -77,13 +72,12 @@ struct Arena {
         for (int round = 0; round < 2; ++round) {
             while (page_bytes <= static_cast<size_t>(limit - cursor)) {
                 auto next = live.lower_bound(cursor);
-                if (next != live.begin() && std::prev(next)->second.pages_end() + guard_bytes > cursor) {
+                if (next != live.begin() && std::prev(next)->second.pages_end() + guard_bytes > cursor)
                     cursor = std::prev(next)->second.pages_end() + guard_bytes;
-                } else if (next != live.end() && cursor + page_bytes + guard_bytes > next->first) {
+                else if (next != live.end() && cursor + page_bytes + guard_bytes > next->first)
                     cursor = next->second.pages_end() + guard_bytes;
-                } else {
+                else
                     return cursor;
-                }
             }
             cursor = begin + guard_bytes;
         }
@@ -96,21 +90,19 @@ Arena& arena = *new Arena; // never destroyed: contexts may outlive static objec
 std::string damage_of(const Allocation& allocation) {
     Access access;
     auto is_damaged = [&](unsigned char byte) { return byte != allocation.canary; };
-    char sentence[128];
-    const unsigned char* place = std::find_if(allocation.end(), allocation.pages_end(), is_damaged);
-    if (place != allocation.pages_end()) {
-        snprintf(sentence, sizeof(sentence), "a write %td bytes after the end of an allocation of %zu bytes",
-                 place - allocation.end(), allocation.bytes);
-        return sentence;
-    }
-    for (place = allocation.start; place-- != allocation.pages;) {
-        if (is_damaged(*place)) {
-            snprintf(sentence, sizeof(sentence), "a write %td bytes before the start of an allocation of %zu bytes",
-                     allocation.start - place, allocation.bytes);
-            return sentence;
-        }
-    }
-    return {};
+    std::string damage;
+    unsigned char* place = std::find_if(allocation.pages, allocation.start, is_damaged);
+    if (place != allocation.start)
+        damage = say("a write ", allocation.start - place, " bytes before the start of");
+    place = std::find_if(allocation.end(), allocation.pages_end(), is_damaged);
+    if (place != allocation.pages_end())
+        damage = say("a write ", place - allocation.end(), " bytes after the end of");
+    if (damage.empty())
+        return damage;
+    // Told once.
+    memset(allocation.pages, allocation.canary, allocation.start - allocation.pages);
+    memset(allocation.end(), allocation.canary, allocation.pages_end() - allocation.end());
+    return say(damage, " an allocation of ", allocation.bytes, " bytes");
 }
 
 } // namespace
@@ -124,9 +116,8 @@ size_t page_round(size_t bytes) {
 unsigned char* map_pages(size_t bytes) {
     size_t whole = page_round(bytes) + 2 * page_size;
     void* range = mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (range == MAP_FAILED) {
+    if (range == MAP_FAILED)
         return nullptr;
-    }
     unsigned char* pages = static_cast<unsigned char*>(range) + page_size;
     return mprotect(pages, whole - 2 * page_size, PROT_READ | PROT_WRITE) == 0 ? pages : nullptr;
 }
@@ -137,41 +128,35 @@ unsigned char poison_byte() {
 }
 
 Access::Access() {
-    if (arena.opened++ == 0) {
+    if (arena.opened++ == 0)
         arena.set_access(true);
-    }
 }
 Access::~Access() {
-    if (--arena.opened == 0) {
+    if (--arena.opened == 0)
         arena.set_access(false);
-    }
 }
 
 void protect_again() {
-    for (const auto& entry : arena.live) {
+    for (const auto& entry : arena.live)
         arena.protect(entry.second);
-    }
 }
 
 void* allocate(size_t bytes) {
     arena.reserve();
-    if (!arena.begin || bytes > device_memory_bytes - arena.bytes) {
+    if (!arena.begin || bytes > device_memory_bytes - arena.bytes)
         return nullptr;
-    }
     Allocation allocation;
     allocation.bytes = bytes;
     allocation.page_bytes = page_round(bytes);
     allocation.pages = arena.place(allocation.page_bytes);
-    if (!allocation.pages) {
+    if (!allocation.pages)
         return nullptr;
-    }
     size_t rounded = (bytes + alignment - 1) & ~(alignment - 1);
     allocation.start = allocation.pages_end() - rounded;
     allocation.canary = poison_byte();
     Access access;
-    if (!arena.protect(allocation)) {
+    if (!arena.protect(allocation))
         return nullptr;
-    }
     arena.cursor = allocation.pages_end() + guard_bytes;
     memset(allocation.pages, allocation.canary, allocation.page_bytes);
     arena.live[allocation.pages] = allocation;
@@ -181,9 +166,8 @@ void* allocate(size_t bytes) {
 
 bool release(void* pointer, std::string* damage) {
     const Allocation* found = arena.at(pointer);
-    if (!found || found->start != pointer) {
+    if (!found || found->start != pointer)
         return false;
-    }
     Allocation allocation = *found;
     *damage = damage_of(allocation);
     arena.live.erase(allocation.pages);
@@ -207,38 +191,32 @@ bool in_allocation(const void* pointer, size_t bytes) {
 }
 
 std::string describe(const void* address) {
-    char sentence[160];
-    if (!in_device_memory(address)) {
-        snprintf(sentence, sizeof(sentence), "address %p, which is not device memory", address);
-        return sentence;
-    }
+    if (!in_device_memory(address))
+        return say("address ", address, ", which is not device memory");
     // Of the neighbours, the nearer one is the one that was meant.
     auto byte = static_cast<const unsigned char*>(address);
     const Allocation* below = arena.at(address);
     auto above = arena.live.upper_bound(byte);
-    size_t behind = below ? (byte >= below->end() ? byte - below->end() : 0) : SIZE_MAX;
-    size_t before = above != arena.live.end() ? above->second.start - byte : SIZE_MAX;
-    if (behind == SIZE_MAX && before == SIZE_MAX) {
-        snprintf(sentence, sizeof(sentence), "device address %p, where nothing is allocated", address);
-    } else if (below && byte >= below->start && byte < below->end()) {
-        snprintf(sentence, sizeof(sentence), "device memory, byte %td of an allocation of %zu bytes", byte - below->start,
-                 below->bytes);
-    } else if (behind <= before) {
-        snprintf(sentence, sizeof(sentence), "device memory %zu bytes after the end of an allocation of %zu bytes", behind,
-                 below->bytes);
-    } else {
-        snprintf(sentence, sizeof(sentence), "device memory %zu bytes before the start of an allocation of %zu bytes",
-                 before, above->second.bytes);
+    ptrdiff_t behind = below ? byte - below->end() : PTRDIFF_MAX;
+    ptrdiff_t before = above != arena.live.end() ? above->second.start - byte : PTRDIFF_MAX;
+    if (below && byte >= below->start && behind < 0)
+        return say("device memory, byte ", byte - below->start, " of an allocation of ", below->bytes, " bytes");
+    if (below && byte < below->start) {
+        return say("device memory ", below->start - byte, " bytes before the start of an allocation of ", below->bytes,
+                   " bytes");
     }
-    return sentence;
+    if (below && behind <= before)
+        return say("device memory ", behind, " bytes after the end of an allocation of ", below->bytes, " bytes");
+    if (before != PTRDIFF_MAX)
+        return say("device memory ", before, " bytes before the start of an allocation of ", above->second.bytes, " bytes");
+    return say("device address ", address, ", where nothing is allocated");
 }
 
 std::string find_damage() {
     for (const auto& entry : arena.live) {
         std::string damage = damage_of(entry.second);
-        if (!damage.empty()) {
+        if (!damage.empty())
             return damage;
-        }
     }
     return {};
 }

@@ -2,9 +2,11 @@
 // are little more than handles; a stream remembers the fault of a kernel, as CUDA does.
 #include "emulation/internal.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <set>
 
 namespace ssm::emulation {
@@ -29,59 +31,33 @@ struct LastError {
 };
 thread_local LastError last;
 
-struct ErrorName {
+struct ErrorText {
     cudaError_t error;
     const char* name;
     const char* sentence;
 };
-const ErrorName error_names[] = {
-    {cudaSuccess, "cudaSuccess", "no error"},
-    {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
-    {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
-    {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
-    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver", "driver too old"},
-    {cudaErrorNoDevice, "cudaErrorNoDevice", "no device"},
-    {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
-    {cudaErrorNoKernelImageForDevice, "cudaErrorNoKernelImageForDevice", "no kernel image for the device"},
-    {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
-    {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
-    {cudaErrorIllegalAddress, "cudaErrorIllegalAddress", "an illegal memory access was encountered"},
-    {cudaErrorLaunchTimeout, "cudaErrorLaunchTimeout", "the launch timed out"},
-    {cudaErrorAssert, "cudaErrorAssert", "assertion"},
-    {cudaErrorIllegalInstruction, "cudaErrorIllegalInstruction", "an illegal instruction was encountered"},
-    {cudaErrorMisalignedAddress, "cudaErrorMisalignedAddress", "misaligned address"},
-    {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
-    {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
-    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported", "not permitted in a capture"},
-};
+#define SSM_ERROR_TEXT(name, number, sentence) {name, #name, sentence},
+const ErrorText error_texts[] = {SSM_CUDA_ERRORS(SSM_ERROR_TEXT)};
 
-const ErrorName& entry(cudaError_t error) {
-    static const ErrorName unknown = {cudaErrorUnknown, "cudaErrorUnknown", "unknown error"};
-    for (const ErrorName& one : error_names) {
-        if (one.error == error) {
-            return one;
-        }
-    }
-    return unknown;
+const ErrorText& text_of(cudaError_t error) {
+    auto found = std::find_if(std::begin(error_texts), std::end(error_texts), [=](auto& one) { return one.error == error; });
+    return found != std::end(error_texts) ? *found : *std::prev(found);
 }
 
 // Success, or why nothing can be queued on this stream.
 cudaError_t check(cudaStream_t handle) {
     Stream* stream = find_stream(handle);
-    if (!stream) {
+    if (!stream)
         return report(cudaErrorInvalidResourceHandle, "there is no such stream");
-    }
     return stream->fault == cudaSuccess ? cudaSuccess : report(stream->fault, stream->sentence);
 }
 
 // Success if the range is as told: inside an allocation, or none of the device's.
 cudaError_t check(const void* pointer, size_t bytes, bool is_device, const char* name) {
-    if (is_device ? in_allocation(pointer, bytes) : !in_device_memory(pointer)) {
+    if (is_device ? in_allocation(pointer, bytes) : !in_device_memory(pointer))
         return cudaSuccess;
-    }
-    return report(cudaErrorInvalidValue, std::string(name) + ": " + std::to_string(bytes) + " bytes of " +
-                                             (is_device ? "device" : "host") + " memory expected, " + describe(pointer) +
-                                             " given");
+    return report(cudaErrorInvalidValue, say(name, ": ", bytes, " bytes of ", is_device ? "device" : "host",
+                                             " memory expected, ", describe(pointer), " given"));
 }
 
 } // namespace
@@ -93,9 +69,8 @@ cudaError_t report(cudaError_t error, const std::string& sentence) {
 }
 
 Stream* find_stream(cudaStream_t handle) {
-    if (!handle || handle == cudaStreamLegacy || handle == cudaStreamPerThread) {
+    if (!handle || handle == cudaStreamLegacy || handle == cudaStreamPerThread)
         return &handles.standard;
-    }
     return handles.streams.count(handle) ? handle : nullptr;
 }
 
@@ -112,11 +87,11 @@ using namespace ssm::emulation;
 // ---- Errors --------------------------------------------------------------------------------------------------------------
 
 const char* cudaGetErrorString(cudaError_t error) {
-    return error != cudaSuccess && error == last.told ? last.sentence.c_str() : entry(error).sentence;
+    return error != cudaSuccess && error == last.told ? last.sentence.c_str() : text_of(error).sentence;
 }
 
 const char* cudaGetErrorName(cudaError_t error) {
-    return entry(error).name;
+    return text_of(error).name;
 }
 
 cudaError_t cudaGetLastError() {
@@ -147,15 +122,15 @@ cudaError_t cudaSetDevice(int device) {
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     Lock lock;
-    if (cudaSetDevice(device) != cudaSuccess) {
+    if (cudaSetDevice(device) != cudaSuccess)
         return cudaErrorInvalidDevice;
-    }
     *properties = {};
     snprintf(properties->name, sizeof(properties->name), "Emulated sm_%d", static_cast<int>(options.architecture));
     properties->totalGlobalMem = device_memory_bytes;
     properties->sharedMemPerBlock = 48 << 10;
-    properties->sharedMemPerBlockOptin = shared_memory_limit();
-    properties->sharedMemPerMultiprocessor = shared_memory_limit() + (options.architecture == 75 ? 0 : 1 << 10);
+    properties->sharedMemPerBlockOptin = shared_memory_limit(options.architecture);
+    properties->sharedMemPerMultiprocessor =
+        shared_memory_limit(options.architecture) + (options.architecture == 75 ? 0 : 1 << 10);
     properties->major = static_cast<int>(options.architecture / 10);
     properties->minor = static_cast<int>(options.architecture % 10);
     properties->multiProcessorCount = 4;
@@ -169,43 +144,29 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
     cudaDeviceProp properties;
     cudaError_t error = cudaGetDeviceProperties(&properties, device);
-    if (error != cudaSuccess) {
+    if (error != cudaSuccess)
         return error;
-    }
-    switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock:
-        *value = properties.maxThreadsPerBlock;
-        return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlock:
-        *value = static_cast<int>(properties.sharedMemPerBlock);
-        return cudaSuccess;
-    case cudaDevAttrWarpSize:
-        *value = properties.warpSize;
-        return cudaSuccess;
-    case cudaDevAttrMultiProcessorCount:
-        *value = properties.multiProcessorCount;
-        return cudaSuccess;
-    case cudaDevAttrL2CacheSize:
-        *value = properties.l2CacheSize;
-        return cudaSuccess;
-    case cudaDevAttrMaxThreadsPerMultiProcessor:
-        *value = properties.maxThreadsPerMultiProcessor;
-        return cudaSuccess;
-    case cudaDevAttrComputeCapabilityMajor:
-        *value = properties.major;
-        return cudaSuccess;
-    case cudaDevAttrComputeCapabilityMinor:
-        *value = properties.minor;
-        return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-        *value = static_cast<int>(properties.sharedMemPerMultiprocessor);
-        return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-        *value = static_cast<int>(properties.sharedMemPerBlockOptin);
-        return cudaSuccess;
-    case cudaDevAttrMemoryPoolsSupported:
-        *value = 1;
-        return cudaSuccess;
+    const struct {
+        cudaDeviceAttr attribute;
+        size_t value;
+    } values[] = {
+        {cudaDevAttrMaxThreadsPerBlock, size_t(properties.maxThreadsPerBlock)},
+        {cudaDevAttrMaxSharedMemoryPerBlock, properties.sharedMemPerBlock},
+        {cudaDevAttrWarpSize, size_t(properties.warpSize)},
+        {cudaDevAttrMultiProcessorCount, size_t(properties.multiProcessorCount)},
+        {cudaDevAttrL2CacheSize, size_t(properties.l2CacheSize)},
+        {cudaDevAttrMaxThreadsPerMultiProcessor, size_t(properties.maxThreadsPerMultiProcessor)},
+        {cudaDevAttrComputeCapabilityMajor, size_t(properties.major)},
+        {cudaDevAttrComputeCapabilityMinor, size_t(properties.minor)},
+        {cudaDevAttrMaxSharedMemoryPerMultiprocessor, properties.sharedMemPerMultiprocessor},
+        {cudaDevAttrMaxSharedMemoryPerBlockOptin, properties.sharedMemPerBlockOptin},
+        {cudaDevAttrMemoryPoolsSupported, 1},
+    };
+    for (const auto& one : values) {
+        if (one.attribute == attribute) {
+            *value = static_cast<int>(one.value);
+            return cudaSuccess;
+        }
     }
     return report(cudaErrorInvalidValue, "there is no such device attribute");
 }
@@ -219,10 +180,6 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
     return cudaSuccess;
 }
 
-cudaError_t cudaDeviceSynchronize() {
-    return cudaStreamSynchronize(nullptr);
-}
-
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
     Lock lock;
     *free_bytes = device_memory_bytes - bytes_in_use();
@@ -230,9 +187,14 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
     return cudaSuccess;
 }
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+    *attributes = {1024};
+    return cudaSuccess;
+}
+
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
     Lock lock;
-    return value >= 0 && static_cast<size_t>(value) <= shared_memory_limit()
+    return value >= 0 && static_cast<size_t>(value) <= shared_memory_limit(options.architecture)
                ? cudaSuccess
                : report(cudaErrorInvalidValue, "more shared memory than the architecture has");
 }
@@ -246,23 +208,20 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
 cudaError_t cudaFree(void* pointer) {
     Lock lock;
     std::string damage;
-    if (pointer && !release(pointer, &damage)) {
+    if (pointer && !release(pointer, &damage))
         return report(cudaErrorInvalidValue, "free of " + describe(pointer));
-    }
     return damage.empty() ? cudaSuccess : report(cudaErrorIllegalAddress, damage);
 }
 
 cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t stream) {
     Lock lock;
     cudaError_t error = check(stream);
-    if (error != cudaSuccess) {
+    if (error != cudaSuccess)
         return error;
-    }
     *pointer = bytes == 0 ? nullptr : allocate(bytes);
-    return bytes == 0 || *pointer
-               ? cudaSuccess
-               : report(cudaErrorMemoryAllocation, "out of memory: " + std::to_string(bytes) + " bytes asked for, " +
-                                                       std::to_string(device_memory_bytes - bytes_in_use()) + " free");
+    return bytes == 0 || *pointer ? cudaSuccess
+                                  : report(cudaErrorMemoryAllocation, say("out of memory: ", bytes, " bytes asked for, ",
+                                                                          device_memory_bytes - bytes_in_use(), " free"));
 }
 
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) {
@@ -273,7 +232,7 @@ cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
     *pointer = bytes == 0 || bytes > SIZE_MAX / 2 ? nullptr : aligned_alloc(256, (bytes + 255) & ~size_t{255});
     return bytes == 0 || *pointer
                ? cudaSuccess
-               : report(cudaErrorMemoryAllocation, "out of host memory: " + std::to_string(bytes) + " bytes asked for");
+               : report(cudaErrorMemoryAllocation, say("out of host memory: ", bytes, " bytes asked for"));
 }
 
 cudaError_t cudaFreeHost(void* pointer) {
@@ -281,24 +240,18 @@ cudaError_t cudaFreeHost(void* pointer) {
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void* destination, const void* source, size_t bytes, cudaMemcpyKind kind) {
-    return cudaMemcpyAsync(destination, source, bytes, kind, nullptr);
-}
-
 cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     Lock lock;
     cudaError_t error = check(stream);
-    if (error != cudaSuccess || bytes == 0) {
+    if (error != cudaSuccess || bytes == 0)
         return error;
-    }
     bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice ||
                      (kind == cudaMemcpyDefault && in_device_memory(destination));
     bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice ||
                        (kind == cudaMemcpyDefault && in_device_memory(source));
     error = check(destination, bytes, to_device, "destination of a copy");
-    if (error == cudaSuccess) {
+    if (error == cudaSuccess)
         error = check(source, bytes, from_device, "source of a copy");
-    }
     if (error == cudaSuccess) {
         Access access;
         memmove(destination, source, bytes);
@@ -321,10 +274,6 @@ cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStre
 
 // ---- Streams and events --------------------------------------------------------------------------------------------------
 
-cudaError_t cudaStreamCreate(cudaStream_t* stream) {
-    return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
-}
-
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
     Lock lock;
     *stream = new Stream;
@@ -334,9 +283,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     Lock lock;
-    if (handles.streams.erase(stream) == 0) {
+    if (handles.streams.erase(stream) == 0)
         return report(cudaErrorInvalidResourceHandle, "there is no such stream");
-    }
     delete stream;
     return cudaSuccess;
 }
@@ -346,19 +294,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     return check(stream);
 }
 
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-    return cudaStreamSynchronize(stream);
-}
-
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t, unsigned) {
     return cudaStreamSynchronize(stream);
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* user) {
     cudaError_t error = cudaStreamSynchronize(stream);
-    if (error == cudaSuccess) {
+    if (error == cudaSuccess)
         function(user);
-    }
     return error;
 }
 
@@ -366,10 +309,6 @@ cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t call
     cudaError_t error = cudaStreamSynchronize(stream);
     callback(stream, error, user);
     return cudaSuccess;
-}
-
-cudaError_t cudaEventCreate(cudaEvent_t* event) {
-    return cudaEventCreateWithFlags(event, cudaEventDefault);
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -402,9 +341,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t) {
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
     Lock lock;
-    if (!start->is_recorded || !end->is_recorded) {
+    if (!start->is_recorded || !end->is_recorded)
         return report(cudaErrorInvalidResourceHandle, "an event that was not recorded");
-    }
     *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
     return cudaSuccess;
 }

@@ -163,8 +163,8 @@ def selective(u, dt, a, b, c, d, z, dt_bias, initial):
     groups = np.arange(u.shape[1]) // (u.shape[1] // b.shape[1])
     state, y = initial, np.empty_like(u)
     for t in range(u.shape[2]):
-        state = np.exp(s[:, :, t, None] * a) * state + (s * u)[:, :, t, None] * b[:, groups, :, t]
-        y[:, :, t] = (state * c[:, groups, :, t]).sum(-1)
+        state = np.exp(s[:, :, t, None] * a) * state + (s * u)[:, :, t, None] * b[:, groups][..., t]
+        y[:, :, t] = (state * c[:, groups][..., t]).sum(-1)
     return (y + d[:, None] * u) * z / (1 + np.exp(-z)), state
 
 

@@ -1,6 +1,6 @@
 // The part of CUDA that the files of native/src/cuda use, for the host compiler. The language: qualifiers, built-in
 // variables, barriers, warp functions, atomics. The runtime: devices, memory, streams, events. Everything queued runs at
-// once. engine.h says how kernels run and what is checked.
+// once. engine.cpp says how kernels run and what is checked.
 #pragma once
 
 #include <math.h>
@@ -45,53 +45,26 @@ struct dim3 {
     X(cudaErrorIllegalInstruction, 715, "an illegal instruction was encountered")                                           \
     X(cudaErrorMisalignedAddress, 716, "misaligned address")                                                                \
     X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                                            \
-    X(cudaErrorNotSupported, 801, "operation not supported")                                                                \
     X(cudaErrorUnknown, 999, "unknown error")
 #define SSM_ENUMERATOR(name, number, sentence) name = number,
 enum cudaError_t : int { SSM_CUDA_ERRORS(SSM_ENUMERATOR) };
 #undef SSM_ENUMERATOR
 
-enum cudaMemcpyKind {
-    cudaMemcpyHostToHost = 0,
-    cudaMemcpyHostToDevice = 1,
-    cudaMemcpyDeviceToHost = 2,
-    cudaMemcpyDeviceToDevice = 3,
-    cudaMemcpyDefault = 4
-};
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 
 enum cudaDeviceAttr {
-    cudaDevAttrMaxThreadsPerBlock = 1,
-    cudaDevAttrMaxSharedMemoryPerBlock = 8,
-    cudaDevAttrWarpSize = 10,
     cudaDevAttrMultiProcessorCount = 16,
     cudaDevAttrL2CacheSize = 38,
-    cudaDevAttrMaxThreadsPerMultiProcessor = 39,
-    cudaDevAttrComputeCapabilityMajor = 75,
-    cudaDevAttrComputeCapabilityMinor = 76,
-    cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
     cudaDevAttrMemoryPoolsSupported = 115
 };
-
 struct cudaFuncAttributes {
     int maxThreadsPerBlock;
 };
-
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-
 struct cudaDeviceProp {
     char name[256];
     size_t totalGlobalMem;
-    size_t sharedMemPerBlock;
-    size_t sharedMemPerBlockOptin;
-    size_t sharedMemPerMultiprocessor;
-    int major;
-    int minor;
-    int multiProcessorCount;
-    int l2CacheSize;
-    int warpSize;
-    int maxThreadsPerBlock;
-    int maxThreadsPerMultiProcessor;
+    int major, minor, multiProcessorCount;
 };
 
 namespace ssm::emulation {
@@ -100,15 +73,10 @@ struct Event;
 } // namespace ssm::emulation
 using cudaStream_t = ssm::emulation::Stream*;
 using cudaEvent_t = ssm::emulation::Event*;
-using cudaHostFn_t = void (*)(void* user);
 using cudaStreamCallback_t = void (*)(cudaStream_t stream, cudaError_t status, void* user);
 
-#define cudaStreamLegacy (reinterpret_cast<cudaStream_t>(uintptr_t{1}))
-#define cudaStreamPerThread (reinterpret_cast<cudaStream_t>(uintptr_t{2}))
-constexpr unsigned cudaStreamDefault = 0;
 constexpr unsigned cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventDefault = 0;
-constexpr unsigned cudaEventBlockingSync = 1;
 constexpr unsigned cudaEventDisableTiming = 2;
 
 // For the last fault of this thread the string is the whole sentence: kernel, block, thread, file and line.
@@ -124,7 +92,6 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaRuntimeGetVersion(int* version);
-cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes);
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes);
 cudaError_t cudaFree(void* pointer);
@@ -140,7 +107,6 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
-cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* user);
 cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void* user, unsigned flags);
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
@@ -151,7 +117,6 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function);
-cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value);
 template <typename Function>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Function* function) {
     return cudaFuncGetAttributes(attributes, reinterpret_cast<const void*>(function));
@@ -159,10 +124,6 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Function* func
 template <typename T>
 cudaError_t cudaMalloc(T** pointer, size_t bytes) {
     return cudaMalloc(reinterpret_cast<void**>(pointer), bytes);
-}
-template <typename T>
-cudaError_t cudaMallocAsync(T** pointer, size_t bytes, cudaStream_t stream) {
-    return cudaMallocAsync(reinterpret_cast<void**>(pointer), bytes, stream);
 }
 
 // ---- What kernels call in the engine -------------------------------------------------------------------------------------
@@ -241,8 +202,6 @@ cudaError_t run(const Launch& launch);
 // shared memory, 0 or 1. "emulated.architecture": 75, 80, 86, 89, 90 (0: 90). False: no such option or value.
 // They hold for the whole process.
 bool set_option(const char* name, int64_t value);
-// Writes the poison pattern over device memory, for a workspace that is used again.
-void poison(void* device_memory, size_t bytes);
 // Runs host code and answers its access to device memory as an error instead of the end of the process.
 cudaError_t guarded(void (*function)(void* user), void* user, const char* file = __builtin_FILE(),
                     int line = __builtin_LINE());
@@ -259,9 +218,18 @@ constexpr int warpSize = 32;
 
 #define SSM_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
-inline void __syncthreads(SSM_HERE) {
-    ssm::emulation::barrier({file, line});
-}
+// clang-format off
+inline void __syncthreads(SSM_HERE) { ssm::emulation::barrier({file, line}); }
+inline void __trap(SSM_HERE) { ssm::emulation::fail(cudaErrorIllegalInstruction, {file, line}, "__trap()"); }
+// One native thread runs all kernels, so that an order of memory operations and atomicity come by themselves.
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+inline void __nanosleep(unsigned) {}
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
+inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(unsigned(x)); }
+template <typename T> T __ldg(const T* pointer) { return *pointer; }
+// clang-format on
 inline void __syncwarp(unsigned mask = 0xffffffffu, SSM_HERE) {
     ssm::emulation::exchange({ssm::emulation::Exchange::sync, mask, nullptr, nullptr, 0, 0, 32}, {file, line});
 }
@@ -285,19 +253,7 @@ inline int __any_sync(unsigned mask, int predicate, SSM_HERE) {
 inline int __all_sync(unsigned mask, int predicate, SSM_HERE) {
     return int(ssm::emulation::vote(ssm::emulation::Exchange::all, mask, predicate != 0, {file, line}));
 }
-inline void __trap(SSM_HERE) {
-    ssm::emulation::fail(cudaErrorIllegalInstruction, {file, line}, "__trap()");
-}
 #undef SSM_HERE
-
-// One native thread runs all kernels, so that an order of memory operations and atomicity come by themselves.
-inline void __threadfence() {}
-inline void __threadfence_block() {}
-inline void __nanosleep(unsigned) {}
-template <typename T>
-T __ldg(const T* pointer) {
-    return *pointer;
-}
 template <typename T>
 T atomicAdd(T* address, std::common_type_t<T> value) {
     ssm::emulation::note_progress();
@@ -306,48 +262,14 @@ T atomicAdd(T* address, std::common_type_t<T> value) {
     return old;
 }
 
-namespace ssm::emulation {
-template <typename To, typename From>
-To bits_as(From from) {
-    static_assert(sizeof(To) == sizeof(From), "as many bits");
-    To to;
-    memcpy(&to, &from, sizeof(to));
-    return to;
-}
-} // namespace ssm::emulation
-inline unsigned __float_as_uint(float x) {
-    return ssm::emulation::bits_as<unsigned>(x);
-}
-inline int __float_as_int(float x) {
-    return ssm::emulation::bits_as<int>(x);
-}
-inline float __uint_as_float(unsigned x) {
-    return ssm::emulation::bits_as<float>(x);
-}
-inline float __int_as_float(int x) {
-    return ssm::emulation::bits_as<float>(x);
-}
-inline long long __double_as_longlong(double x) {
-    return ssm::emulation::bits_as<long long>(x);
-}
-inline double __longlong_as_double(long long x) {
-    return ssm::emulation::bits_as<double>(x);
-}
-inline int __popc(unsigned x) {
-    return __builtin_popcount(x);
-}
-inline int __popcll(unsigned long long x) {
-    return __builtin_popcountll(x);
-}
-inline int __ffs(int x) {
-    return __builtin_ffs(x);
-}
-inline int __ffsll(long long x) {
-    return __builtin_ffsll(x);
-}
-inline int __clz(int x) {
-    return x == 0 ? 32 : __builtin_clz(unsigned(x));
-}
-inline int __clzll(long long x) {
-    return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x));
-}
+#define SSM_BITS(name, To, From)                                                                                            \
+    inline To name(From from) {                                                                                             \
+        To to;                                                                                                              \
+        memcpy(&to, &from, sizeof(to));                                                                                     \
+        return to;                                                                                                          \
+    }
+SSM_BITS(__float_as_uint, unsigned, float)
+SSM_BITS(__uint_as_float, float, unsigned)
+SSM_BITS(__double_as_longlong, long long, double)
+SSM_BITS(__longlong_as_double, double, long long)
+#undef SSM_BITS

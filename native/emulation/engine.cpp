@@ -166,15 +166,14 @@ struct Thread : Place {
     State state;
     Where where;            // of the last function of the engine that it called
     const Request* request; // while it is in an exchange
+    Thread* next;           // in the queue of those that can go on
 };
 
 struct Block {
     bool is_active = false;
     unsigned count, started, ended;
     std::vector<Thread> threads;
-    // Threads that can go on: a ring of a power of two.
-    std::vector<Thread*> ready;
-    unsigned ready_begin, ready_count;
+    Thread *ready, *last_ready; // those that can go on
     // The threads are started at positions first, first + step, ... modulo count.
     unsigned start, step;
     // The barrier that threads wait at.
@@ -186,18 +185,19 @@ struct Block {
 
     void push_back(Thread* thread) {
         thread->state = State::ready;
-        ready[(ready_begin + ready_count++) & (ready.size() - 1)] = thread;
+        thread->next = nullptr;
+        (ready ? last_ready->next : ready) = thread;
+        last_ready = thread;
     }
     void push_front(Thread* thread) {
         thread->state = State::ready;
-        ready_begin = (ready_begin - 1) & (ready.size() - 1);
-        ready[ready_begin] = thread;
-        ++ready_count;
+        thread->next = ready;
+        last_ready = ready ? last_ready : thread;
+        ready = thread;
     }
     Thread* pop() {
-        Thread* thread = ready[ready_begin];
-        ready_begin = (ready_begin + 1) & (ready.size() - 1);
-        --ready_count;
+        Thread* thread = ready;
+        ready = ready->next;
         return thread;
     }
 };
@@ -285,7 +285,8 @@ std::string kernel_name(const void* kernel) {
 void start_block(Block& block) {
     const Launch& launch = *grid.launch;
     block.is_active = true;
-    block.started = block.ended = block.arrived = block.ready_begin = block.ready_count = 0;
+    block.started = block.ended = block.arrived = 0;
+    block.ready = nullptr;
     std::fill(std::begin(block.exchanging), std::end(block.exchanging), 0);
     choose_order(block.count, &block.start, &block.step);
     uint64_t index = grid.next_block;
@@ -372,7 +373,7 @@ SSM_HOT Thread* next_thread() {
     for (unsigned i = 0; i < grid.resident; ++i) {
         Block& block = grid.blocks[grid.turn];
         if (block.is_active) {
-            if (block.ready_count > 0)
+            if (block.ready)
                 return block.pop();
             if (block.started < block.count) {
                 Thread* thread = &block.threads[block.start];
@@ -701,13 +702,8 @@ bool prepare(const Launch& launch) {
         Block& block = grid.blocks[i];
         if (!block.shared_pages && !(block.shared_pages = map_pages(shared_pages_bytes)))
             return false;
-        if (block.threads.size() < count) {
+        if (block.threads.size() < count)
             block.threads.resize(count);
-            size_t size = 1;
-            while (size < count)
-                size *= 2;
-            block.ready.resize(size);
-        }
         block.count = count;
         block.shared = block.shared_pages + shared_pages_bytes - ((launch.shared_bytes + 15) & ~size_t{15});
         start_block(block);

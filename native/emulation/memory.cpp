@@ -221,12 +221,4 @@ std::string find_damage() {
     return {};
 }
 
-void poison(void* device_memory, size_t bytes) {
-    Lock lock;
-    if (bytes > 0 && in_allocation(device_memory, bytes)) {
-        Access access;
-        memset(device_memory, poison_byte(), bytes);
-    }
-}
-
 } // namespace ssm::emulation

@@ -69,7 +69,7 @@ cudaError_t report(cudaError_t error, const std::string& sentence) {
 }
 
 Stream* find_stream(cudaStream_t handle) {
-    if (!handle || handle == cudaStreamLegacy || handle == cudaStreamPerThread)
+    if (reinterpret_cast<uintptr_t>(handle) <= 2) // null, cudaStreamLegacy, cudaStreamPerThread
         return &handles.standard;
     return handles.streams.count(handle) ? handle : nullptr;
 }
@@ -84,14 +84,28 @@ cudaError_t report_fault(Stream& stream, cudaError_t error, const std::string& s
 
 using namespace ssm::emulation;
 
+// clang-format off
+const char* cudaGetErrorName(cudaError_t error) { return text_of(error).name; }
+cudaError_t cudaPeekAtLastError() { return last.error; }
+cudaError_t cudaGetDeviceCount(int* count) { *count = 1; return cudaSuccess; }
+cudaError_t cudaGetDevice(int* device) { *device = 0; return cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int* version) { return cudaRuntimeGetVersion(version); }
+cudaError_t cudaRuntimeGetVersion(int* version) { *version = 11080; return cudaSuccess; }
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) { *attributes = {1024}; return cudaSuccess; }
+cudaError_t cudaMalloc(void** pointer, size_t bytes) { return cudaMallocAsync(pointer, bytes, nullptr); }
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) { return cudaFree(pointer); }
+cudaError_t cudaFreeHost(void* pointer) { free(pointer); return cudaSuccess; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t, unsigned) { return cudaStreamSynchronize(stream); }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { *event = new Event; return cudaSuccess; }
+cudaError_t cudaEventDestroy(cudaEvent_t event) { delete event; return cudaSuccess; }
+cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+// clang-format on
+
 // ---- Errors --------------------------------------------------------------------------------------------------------------
 
 const char* cudaGetErrorString(cudaError_t error) {
     return error != cudaSuccess && error == last.told ? last.sentence.c_str() : text_of(error).sentence;
-}
-
-const char* cudaGetErrorName(cudaError_t error) {
-    return text_of(error).name;
 }
 
 cudaError_t cudaGetLastError() {
@@ -100,21 +114,7 @@ cudaError_t cudaGetLastError() {
     return error;
 }
 
-cudaError_t cudaPeekAtLastError() {
-    return last.error;
-}
-
 // ---- Device --------------------------------------------------------------------------------------------------------------
-
-cudaError_t cudaGetDeviceCount(int* count) {
-    *count = 1;
-    return cudaSuccess;
-}
-
-cudaError_t cudaGetDevice(int* device) {
-    *device = 0;
-    return cudaSuccess;
-}
 
 cudaError_t cudaSetDevice(int device) {
     return device == 0 ? cudaSuccess : report(cudaErrorInvalidDevice, "there is one emulated device, number 0");
@@ -125,85 +125,25 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     if (cudaSetDevice(device) != cudaSuccess)
         return cudaErrorInvalidDevice;
     *properties = {};
-    snprintf(properties->name, sizeof(properties->name), "Emulated sm_%d", static_cast<int>(options.architecture));
+    snprintf(properties->name, sizeof(properties->name), "Emulated sm_%d", int(options.architecture));
     properties->totalGlobalMem = device_memory_bytes;
-    properties->sharedMemPerBlock = 48 << 10;
-    properties->sharedMemPerBlockOptin = shared_memory_limit(options.architecture);
-    properties->sharedMemPerMultiprocessor =
-        shared_memory_limit(options.architecture) + (options.architecture == 75 ? 0 : 1 << 10);
-    properties->major = static_cast<int>(options.architecture / 10);
-    properties->minor = static_cast<int>(options.architecture % 10);
+    properties->major = int(options.architecture / 10);
+    properties->minor = int(options.architecture % 10);
     properties->multiProcessorCount = 4;
-    properties->l2CacheSize = 4 << 20;
-    properties->warpSize = warpSize;
-    properties->maxThreadsPerBlock = 1024;
-    properties->maxThreadsPerMultiProcessor = options.architecture == 75 ? 1024 : 2048;
     return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
     cudaDeviceProp properties;
     cudaError_t error = cudaGetDeviceProperties(&properties, device);
-    if (error != cudaSuccess)
-        return error;
-    const struct {
-        cudaDeviceAttr attribute;
-        size_t value;
-    } values[] = {
-        {cudaDevAttrMaxThreadsPerBlock, size_t(properties.maxThreadsPerBlock)},
-        {cudaDevAttrMaxSharedMemoryPerBlock, properties.sharedMemPerBlock},
-        {cudaDevAttrWarpSize, size_t(properties.warpSize)},
-        {cudaDevAttrMultiProcessorCount, size_t(properties.multiProcessorCount)},
-        {cudaDevAttrL2CacheSize, size_t(properties.l2CacheSize)},
-        {cudaDevAttrMaxThreadsPerMultiProcessor, size_t(properties.maxThreadsPerMultiProcessor)},
-        {cudaDevAttrComputeCapabilityMajor, size_t(properties.major)},
-        {cudaDevAttrComputeCapabilityMinor, size_t(properties.minor)},
-        {cudaDevAttrMaxSharedMemoryPerMultiprocessor, properties.sharedMemPerMultiprocessor},
-        {cudaDevAttrMaxSharedMemoryPerBlockOptin, properties.sharedMemPerBlockOptin},
-        {cudaDevAttrMemoryPoolsSupported, 1},
-    };
-    for (const auto& one : values) {
-        if (one.attribute == attribute) {
-            *value = static_cast<int>(one.value);
-            return cudaSuccess;
-        }
-    }
-    return report(cudaErrorInvalidValue, "there is no such device attribute");
-}
-
-cudaError_t cudaDriverGetVersion(int* version) {
-    return cudaRuntimeGetVersion(version);
-}
-
-cudaError_t cudaRuntimeGetVersion(int* version) {
-    *version = 11080;
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
-    Lock lock;
-    *free_bytes = device_memory_bytes - bytes_in_use();
-    *total_bytes = device_memory_bytes;
-    return cudaSuccess;
-}
-
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
-    *attributes = {1024};
-    return cudaSuccess;
-}
-
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
-    Lock lock;
-    return value >= 0 && static_cast<size_t>(value) <= shared_memory_limit(options.architecture)
-               ? cudaSuccess
-               : report(cudaErrorInvalidValue, "more shared memory than the architecture has");
+    *value = attribute == cudaDevAttrMultiProcessorCount            ? properties.multiProcessorCount
+             : attribute == cudaDevAttrL2CacheSize                  ? 4 << 20
+             : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? int(shared_memory_limit(options.architecture))
+                                                                    : 1; // cudaDevAttrMemoryPoolsSupported
+    return error;
 }
 
 // ---- Memory --------------------------------------------------------------------------------------------------------------
-
-cudaError_t cudaMalloc(void** pointer, size_t bytes) {
-    return cudaMallocAsync(pointer, bytes, nullptr);
-}
 
 cudaError_t cudaFree(void* pointer) {
     Lock lock;
@@ -224,10 +164,6 @@ cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t stream) {
                                                                           device_memory_bytes - bytes_in_use(), " free"));
 }
 
-cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) {
-    return cudaFree(pointer);
-}
-
 cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
     *pointer = bytes == 0 || bytes > SIZE_MAX / 2 ? nullptr : aligned_alloc(256, (bytes + 255) & ~size_t{255});
     return bytes == 0 || *pointer
@@ -235,23 +171,14 @@ cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
                : report(cudaErrorMemoryAllocation, say("out of host memory: ", bytes, " bytes asked for"));
 }
 
-cudaError_t cudaFreeHost(void* pointer) {
-    free(pointer);
-    return cudaSuccess;
-}
-
 cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     Lock lock;
     cudaError_t error = check(stream);
     if (error != cudaSuccess || bytes == 0)
         return error;
-    bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice ||
-                     (kind == cudaMemcpyDefault && in_device_memory(destination));
-    bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice ||
-                       (kind == cudaMemcpyDefault && in_device_memory(source));
-    error = check(destination, bytes, to_device, "destination of a copy");
+    error = check(destination, bytes, kind != cudaMemcpyDeviceToHost, "destination of a copy");
     if (error == cudaSuccess)
-        error = check(source, bytes, from_device, "source of a copy");
+        error = check(source, bytes, kind != cudaMemcpyHostToDevice, "source of a copy");
     if (error == cudaSuccess) {
         Access access;
         memmove(destination, source, bytes);
@@ -294,30 +221,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     return check(stream);
 }
 
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t, unsigned) {
-    return cudaStreamSynchronize(stream);
-}
-
-cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* user) {
-    cudaError_t error = cudaStreamSynchronize(stream);
-    if (error == cudaSuccess)
-        function(user);
-    return error;
-}
-
 cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void* user, unsigned) {
     cudaError_t error = cudaStreamSynchronize(stream);
     callback(stream, error, user);
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-    *event = new Event;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    delete event;
     return cudaSuccess;
 }
 
@@ -329,14 +235,6 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
         event->is_recorded = true;
     }
     return error;
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t) {
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
-    return cudaSuccess;
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {

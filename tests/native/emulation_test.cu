@@ -607,10 +607,10 @@ TEST_F(Emulation, copies_stay_inside_allocations) {
     EXPECT_EQ(cudaMemcpyAsync(data, host, 1001, cudaMemcpyHostToDevice, stream), cudaErrorInvalidValue);
     EXPECT_EQ(cudaMemcpyAsync(host, data + 1, 1000, cudaMemcpyDeviceToHost, stream), cudaErrorInvalidValue);
     EXPECT_EQ(cudaMemcpyAsync(data, host, 10, cudaMemcpyDeviceToDevice, stream), cudaErrorInvalidValue);
-    EXPECT_EQ(cudaMemcpyAsync(host, data, 10, cudaMemcpyHostToHost, stream), cudaErrorInvalidValue);
+    EXPECT_EQ(cudaMemcpyAsync(host, data, 10, cudaMemcpyDeviceToDevice, stream), cudaErrorInvalidValue);
     EXPECT_EQ(cudaMemsetAsync(data - 1, 0, 10, stream), cudaErrorInvalidValue);
     EXPECT_EQ(cudaMemsetAsync(data, 7, 1000, stream), cudaSuccess);
-    EXPECT_EQ(cudaMemcpyAsync(host, data, 1000, cudaMemcpyDefault, stream), cudaSuccess);
+    EXPECT_EQ(cudaMemcpyAsync(host, data, 1000, cudaMemcpyDeviceToHost, stream), cudaSuccess);
     EXPECT_EQ(host[999], 7);
     EXPECT_EQ(cudaFree(data + 256), cudaErrorInvalidValue);
     EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);

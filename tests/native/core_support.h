@@ -11,9 +11,9 @@
 
 namespace ssm::core_test {
 
-constexpr DLDataType float16{kDLFloat, 16, 1}, bfloat16{kDLBfloat, 16, 1}, float32{kDLFloat, 32, 1}, float64{kDLFloat, 64, 1},
-    complex64{kDLComplex, 64, 1}, complex128{kDLComplex, 128, 1}, int64{kDLInt, 64, 1}, int32{kDLInt, 32, 1},
-    uint8{kDLUInt, 8, 1};
+constexpr DLDataType float16{kDLFloat, 16, 1}, bfloat16{kDLBfloat, 16, 1}, float32{kDLFloat, 32, 1},
+    float64{kDLFloat, 64, 1}, complex64{kDLComplex, 64, 1}, complex128{kDLComplex, 128, 1}, int64{kDLInt, 64, 1},
+    int32{kDLInt, 32, 1}, uint8{kDLUInt, 8, 1};
 
 // A DLTensor that keeps its shape and strides.
 class View {

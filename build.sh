@@ -15,7 +15,7 @@ usage() {
 usage: ./build.sh VERB [ARGUMENTS]
 
   build [PART]       native libraries and managed code, in Release; PART: native, managed,
-                     tests (native with tests and the emulated backend)
+                     tests (native with tests and the emulated backend), mutations (the same with deliberate faults)
   test [SUITE...]    builds and runs every suite, or the ones named (test --list); ends with "N passed, N failed"
   bench [ARGUMENTS]  builds and runs the kernel benchmarks on the best device present
                      (--filter NAME, --device cpu|cuda, --json FILE, --compare OLD.json, --peers, --full)
@@ -160,11 +160,16 @@ verb_build() {
         [ "$1" = native ] || need $test_packages
         native "$@"
         ;;
+    mutations)
+        need $build_packages $test_packages
+        SSM_CUDA=OFF configure mutations
+        compile mutations
+        ;;
     managed)
         need_dotnet
         managed
         ;;
-    *) fail "build takes native, managed, tests or nothing" ;;
+    *) fail "build takes native, tests, mutations, managed or nothing" ;;
     esac
 }
 

@@ -112,11 +112,12 @@ def suites():
         Suite("format", ["./build.sh", "format", "--check"], counts=one),
         Suite("ledger", [PYTHON, "scripts/ledger.py", "--check"], counts=one),
         Suite("build-managed", ["./build.sh", "build", "managed"], after=["build-native"], build=True),
+        Suite("build-mutations", ["./build.sh", "build", "mutations"], after=["build-native"], build=True),
         Suite("native", ["ctest", "--test-dir", str(RELEASE), "--no-tests=error", "--verbose", "--timeout", "1200"],
               *[["env", "SSM_TEST_DEVICES=cuda", str(RELEASE / "bin" / "ssm_native_tests"), "--gtest_filter=-Long*"]
                 for device in devices if device == "cuda"], counts=ctest_of_gtest, after=["build-native"]),
         Suite("mutations", [PYTHON, "tests/native/mutations.py", str(ROOT / "artifacts" / "native" / "mutations")],
-              after=["build-native"]),
+              after=["build-mutations"]),
         Suite("sanitizers", ["bash", "tests/native/sanitizers.sh"], after=["build-native"]),
         Suite("registers", [PYTHON, "native/src/cuda/check_registers.py", str(RELEASE)], counts=one, after=["build-native"],
               skip=no_nvcc),
@@ -172,7 +173,7 @@ def finish(suite, code, timed_out):
     else:
         say(suite, f"{suite.passed} passed, {suite.failed} failed" + (f" ({why})" if why else ""))
     if suite.state == "failed":
-        print("".join(f"    {line}\n" for line in log.splitlines()[-60:]) + f"    ({suite.log.relative_to(ROOT)})", flush=True)
+        print("".join(f"    {line[:240]}\n" for line in log.splitlines()[-60:]) + f"    ({suite.log.relative_to(ROOT)})", flush=True)
 
 
 def split(suite, log):

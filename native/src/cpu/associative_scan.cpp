@@ -37,7 +37,7 @@ struct MultiplyOperator {
 // The processors differ in what they make of a NaN; here one of either side stays.
 template <class V, class F>
 HWY_INLINE V keep_nan(V earlier, V later, const F& f) {
-    return hn::IfThenElse(hn::Ne(earlier, earlier), earlier, hn::IfThenElse(hn::Ne(later, later), later, f(earlier, later)));
+    return hn::IfThenElse(hn::IsNaN(earlier), earlier, hn::IfThenElse(hn::IsNaN(later), later, f(earlier, later)));
 }
 struct MaximumOperator {
     template <class X>

@@ -96,7 +96,7 @@ HWY_INLINE Vec<Lane> exp(Vec<Lane> x) {
     // Two factors, because 2^n alone may be subnormal or too large.
     const auto half = round_to_integer<Lane>(hn::Mul(n, constant_vector<Lane>(Lane(0.5))));
     const auto p = hn::Mul(horner<Lane>(r, series.c), power_of_two<Lane>(half));
-    return hn::IfThenElse(hn::Ne(x, x), x, hn::Mul(p, power_of_two<Lane>(hn::Sub(n, half))));
+    return hn::IfThenElse(hn::IsNaN(x), x, hn::Mul(p, power_of_two<Lane>(hn::Sub(n, half))));
 }
 
 // log(1 + e) for e in [0, 1], as 2 atanh(e / (2 + e)).
@@ -112,7 +112,7 @@ template <class Lane>
 HWY_INLINE Vec<Lane> softplus(Vec<Lane> x) {
     const auto e = exp<Lane>(hn::Neg(hn::Abs(x)));
     const auto result = hn::Add(hn::Max(x, hn::Zero(Tag<Lane>())), log1p_unit<Lane>(e));
-    return hn::IfThenElse(hn::Ne(x, x), x, result);
+    return hn::IfThenElse(hn::IsNaN(x), x, result);
 }
 
 // x / (1 + exp(-x))

@@ -307,7 +307,7 @@ HWY_INLINE void store_narrow(S* p, Vec<float> x) {
         const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
         const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), odd);
         const auto quiet = hn::Or(bits, hn::Set(du, 0x00400000u));
-        const auto is_nan = hn::RebindMask(du, hn::Ne(x, x));
+        const auto is_nan = hn::RebindMask(du, hn::IsNaN(x));
         const auto high = hn::ShiftRight<16>(hn::IfThenElse(is_nan, quiet, rounded));
         hn::StoreU(hn::DemoteTo(dn, hn::BitCast(di, high)), dn, reinterpret_cast<uint16_t*>(p));
     } else {

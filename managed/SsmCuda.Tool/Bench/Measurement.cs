@@ -107,15 +107,16 @@ internal sealed class Measurer(BenchmarkDevice device, IReadOnlyList<PeerProcess
         {
             try
             {
-                if (!candidate.IsWarm)
+                if (candidate.Peer.Run(candidate.Name) is not { } seconds)
                 {
-                    candidate.IsWarm = true;
-                    candidate.IsAlive = candidate.Peer.Run(candidate.Name) is not null;
+                    candidate.IsAlive = false;
                 }
-                if (candidate.IsAlive && candidate.Peer.Run(candidate.Name) is { } seconds)
+                else if (candidate.IsWarm || seconds > loopBudgetSeconds)
                 {
+                    // A call this long is a sample even if it was the first.
                     candidate.Seconds.Add(seconds);
                 }
+                candidate.IsWarm = true;
             }
             catch (PeerException exception)
             {

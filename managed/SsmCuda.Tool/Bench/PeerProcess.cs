@@ -12,6 +12,9 @@ internal sealed class PeerProcess : IDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
+    // The distribution's packages belong to its own interpreter, which need not be the first one on the PATH.
+    private static readonly string[] Interpreters = ["python3", "/usr/bin/python3"];
+
     private readonly Process process;
 
     private PeerProcess(Process process, string name, string version, int threads)
@@ -102,9 +105,26 @@ internal sealed class PeerProcess : IDisposable
         process.Dispose();
     }
 
+    // The first interpreter that has the library; the reason is that of the last one.
     private static PeerProcess Start(string script, string name, int threads)
     {
-        var start = new ProcessStartInfo("python3", [script])
+        foreach (var interpreter in Interpreters[..^1])
+        {
+            try
+            {
+                return Start(interpreter, script, name, threads);
+            }
+            catch (PeerException)
+            {
+                // The next one may have it.
+            }
+        }
+        return Start(Interpreters[^1], script, name, threads);
+    }
+
+    private static PeerProcess Start(string interpreter, string script, string name, int threads)
+    {
+        var start = new ProcessStartInfo(interpreter, [script])
         {
             RedirectStandardInput = true, RedirectStandardOutput = true, UseShellExecute = false,
         };
@@ -120,7 +140,7 @@ internal sealed class PeerProcess : IDisposable
         }
         catch (System.ComponentModel.Win32Exception exception)
         {
-            throw new PeerException("python3: " + exception.Message);
+            throw new PeerException(exception.Message);
         }
         try
         {

@@ -153,7 +153,7 @@ struct TimeTile {
     bool reverse;
     bool by_vector; // vectors are aligned
 
-    Packed<Storage> in[Operator::inputs][vectors];
+    Packed<Storage> in[Operator::inputs][vectors] = {};
     Summary inclusive[vectors]; // of the steps of the warp up to this thread's, for each row of vectors
 
     SSM_DEVICE TimeTile(const ScanArguments<Operator>& arguments, const TimeRow<Operator>& row, int64_t begin)
@@ -501,7 +501,7 @@ struct ChannelSegment {
     using State = typename Operator::State;
     using Summary = typename Operator::Summary;
 
-    Storage in[Operator::inputs][most];
+    Storage in[Operator::inputs][most] = {};
     int64_t step = 0;
     int steps = 0;
 

@@ -89,6 +89,10 @@ void check(int32_t status, const char* what) {
 
 Context::Context(const Device& device) : on(device) {
     SSM_CHECK(ssm_context_create(device.type, device.id, &context));
+    // These hold for the whole process: an earlier test may have left them.
+    if (device.type == SSM_DEVICE_EMULATED)
+        for (const char* option : {"emulated.order", "emulated.resident_blocks", "emulated.poison"})
+            try_option(option, 0);
 }
 
 Context::~Context() {
@@ -111,16 +115,17 @@ std::vector<Variation> variations(const Device& device) {
                                   SSM_CHECK(ssm_context_set_threads(context, threads));
                                   return true;
                               }});
-    const auto add_options = [&](const char* option, std::initializer_list<int64_t> values) {
-        for (const int64_t value : values)
-            result.push_back({std::string(option) + " " + std::to_string(value),
-                              [=](Context& context) { return context.try_option(option, value); }});
-    };
-    if (device.type == SSM_DEVICE_EMULATED) {
-        add_options("emulated.order", {0, 1, 2});
-        add_options("emulated.resident_blocks", {1, 2, 5});
-        add_options("emulated.poison", {0, 1});
-    }
+    // Order of threads (ascending, descending, shuffled), resident blocks, poison pattern.
+    const int64_t emulated[][3] = {{0, 1, 0}, {1, 2, 1}, {2, 5, 0}, {3, 1, 1}, {0, 5, 1}, {1, 5, 0}};
+    if (device.type == SSM_DEVICE_EMULATED)
+        for (const auto& [order, blocks, poison] : emulated)
+            result.push_back({"order " + std::to_string(order) + ", resident blocks " + std::to_string(blocks) +
+                                  ", poison " + std::to_string(poison),
+                              [=](Context& context) {
+                                  return context.try_option("emulated.order", order) &&
+                                         context.try_option("emulated.resident_blocks", blocks) &&
+                                         context.try_option("emulated.poison", poison);
+                              }});
     return result;
 }
 

@@ -264,7 +264,7 @@ Reference selective_scan(const Problem& problem) {
                 double sum_magnitude = 0, sum_variance = 0;
                 for (int64_t n = 0; n < states; ++n) {
                     const Number rate = a.values[channel * states + n];
-                    const Number decay = std::exp(s * rate);
+                    const Number decay = is_complex(a.type) ? std::exp(s * rate) : Number(std::exp(s * rate.real()));
                     const Number added = s * at(b, segment.batch, channel, n, t) * input;
                     const double before = std::abs(decay * h[n]);
                     h[n] = decay * h[n] + added;

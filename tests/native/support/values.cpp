@@ -87,17 +87,18 @@ uint16_t encode_16_bit(double value, int fraction_bits, int exponent_bits) {
     if (std::isnan(value))
         return sign | infinity | 1 << (fraction_bits - 1);
     const double magnitude = std::fabs(value);
-    if (magnitude == 0)
-        return sign;
-    if (std::isinf(magnitude))
+    uint64_t bits;
+    std::memcpy(&bits, &magnitude, sizeof bits);
+    const int exponent = static_cast<int>(bits >> 52) - 1023;
+    if (exponent > bias)
         return sign | infinity;
-    int exponent = std::ilogb(magnitude);
-    if (exponent < 1 - bias)
-        exponent = 1 - bias;
-    // A whole number of units in the last place; carries run over into the exponent by themselves.
-    const double units = std::nearbyint(std::ldexp(magnitude, fraction_bits - exponent));
-    const double encoded = units + std::ldexp(static_cast<double>(exponent + bias - 1), fraction_bits);
-    return sign | (encoded >= infinity ? infinity : static_cast<uint16_t>(encoded));
+    if (exponent < 1 - bias) // whole units of the smallest number
+        return sign | static_cast<uint16_t>(std::nearbyint(std::ldexp(magnitude, fraction_bits - 1 + bias)));
+    // Carries of the rounding run over into the exponent by themselves.
+    const int dropped = 52 - fraction_bits;
+    const uint64_t half = uint64_t{1} << (dropped - 1);
+    const uint64_t rounded_bits = (bits + half - 1 + (bits >> dropped & 1)) >> dropped;
+    return sign | static_cast<uint16_t>(rounded_bits - (static_cast<uint64_t>(1023 - bias) << fraction_bits));
 }
 
 double decode_16_bit(uint16_t bits, int fraction_bits, int exponent_bits) {
@@ -112,6 +113,13 @@ double decode_16_bit(uint16_t bits, int fraction_bits, int exponent_bits) {
     else
         magnitude = std::ldexp(fraction + (1 << fraction_bits), exponent - bias - fraction_bits);
     return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+const double* table_of_16_bit(int fraction_bits, int exponent_bits) {
+    double* table = new double[65536]; // lives as long as the program
+    for (int bits = 0; bits < 65536; ++bits)
+        table[bits] = decode_16_bit(static_cast<uint16_t>(bits), fraction_bits, exponent_bits);
+    return table;
 }
 
 template <class T>
@@ -157,10 +165,14 @@ Number decode(Type type, const void* bytes) {
         return Number(get<std::complex<float>>(bytes));
     case Type::complex128:
         return get<Number>(bytes);
-    case Type::float16:
-        return decode_16_bit(get<uint16_t>(bytes), 10, 5);
-    case Type::bfloat16:
-        return decode_16_bit(get<uint16_t>(bytes), 7, 8);
+    case Type::float16: {
+        static const double* const table = table_of_16_bit(10, 5);
+        return table[get<uint16_t>(bytes)];
+    }
+    case Type::bfloat16: {
+        static const double* const table = table_of_16_bit(7, 8);
+        return table[get<uint16_t>(bytes)];
+    }
     case Type::int64:
         return static_cast<double>(get<int64_t>(bytes));
     }

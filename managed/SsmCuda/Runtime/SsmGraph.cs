@@ -16,24 +16,19 @@ public sealed class SsmGraph : IDisposable
         handle.Set(pointer);
     }
 
-    /// <summary>Runs the captured work on the context that captured it.</summary>
-    public void Launch() => Launch(context);
-
-    /// <summary>Runs the captured work on a context's stream.</summary>
-    /// <param name="on">A context on the same device.</param>
-    public void Launch(SsmContext on)
+    /// <summary>Runs the captured work on the stream of the context that captured it.</summary>
+    public void Launch()
     {
-        ArgumentNullException.ThrowIfNull(on);
         ObjectDisposedException.ThrowIf(handle.IsClosed, this);
-        on.Enter();
+        context.Enter();
         try
         {
-            SsmContext.Check(NativeMethods.GraphLaunch(on.Handle, handle));
-            handle.Track(on.Handle);
+            SsmContext.Check(NativeMethods.GraphLaunch(context.Handle, handle));
+            handle.Track(context.Handle);
         }
         finally
         {
-            on.Exit();
+            context.Exit();
         }
     }
 

@@ -49,7 +49,7 @@ public sealed class VerifyCommandTests
         Assert.Multiple(() =>
         {
             Assert.That(code, Is.EqualTo(1), output);
-            Assert.That(output, Does.Contain("FAILED linear_recurrence/bad (cpu): h: error"));
+            Assert.That(output, Does.Contain("FAILED linear_recurrence/bad (cpu): last_state: error"));
             Assert.That(output, Does.Contain("1 passed, 1 failed"));
         });
     }

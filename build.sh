@@ -117,10 +117,6 @@ configure() {
     fi
     if [ "${SSM_CUDA:-ON}" = ON ] && command -v nvcc >/dev/null; then
         options+=(-DSSM_CUDA=ON)
-        # nvcc 11 does not take Debian's default compiler.
-        if nvcc --version | grep -q 'release 11\.' && command -v g++-11 >/dev/null; then
-            options+=(-DCMAKE_CUDA_HOST_COMPILER="$(command -v g++-11)")
-        fi
     else
         options+=(-DSSM_CUDA=OFF)
     fi

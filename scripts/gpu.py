@@ -12,6 +12,7 @@ many seconds. Ends with `N passed, N failed`. scripts/ledger.py --merge gpu.json
 --device cpu --kit FOLDER rehearses it without a GPU: the same steps but for what only CUDA has.
 """
 import argparse
+import csv
 import datetime
 import hashlib
 import json
@@ -53,6 +54,12 @@ def output_of(*command):
         return done.stdout.strip()
     except OSError as problem:
         return str(problem)
+
+
+def bare_name(kernel):
+    """scan_kernel of `void ssm::(anonymous namespace)::scan_kernel<float>(Arguments)`, however the profiler writes it."""
+    kernel = re.sub(r"(<unnamed>|\(anonymous namespace\))::", "", kernel)
+    return re.search(r"(\w+)\s*(?:[<(]|$)", kernel)[1]
 
 
 # ---- Before: the kit -------------------------------------------------------------------------------------------------
@@ -238,7 +245,9 @@ class Run:
             return "not run", "needs CUDA"
         code, output = self.call("ncu", "--clock-control", "none", "--section", "LaunchStats", "--csv", "--target-processes",
                                  "all", "--print-kernel-base", "function", *self.runner, "--small")
-        names = sorted(set(re.findall(r'^"\d+","\d+","[^"]*","[^"]*","(\w+)', output, re.M)))
+        table = list(csv.reader(line for line in output.splitlines() if line.startswith('"')))
+        column = table[0].index("Kernel Name") if table and "Kernel Name" in table[0] else None
+        names = sorted({bare_name(row[column]) for row in table[1:]}) if column is not None else []
         self.facts["kernels"] = names
         return ("passed", f"{len(names)} kernels ran") if names else ("refused", f"exit code {code}")
 

@@ -12,6 +12,7 @@ A kernel is a __global__ function template, all its instantiations together. A r
   run_evidence              "launched": a profiler saw the kernel; "operation": the tests of its operation passed
   memcheck, racecheck       of that run: "clean", "errors", "refused" (the machine did not let the tool run) or null
   share_of_roof             of that run: the best share of the copy bandwidth in a float32 benchmark of the operation, or null
+  stale                     it changed after that run
 A kernel is unproven while it never ran, or changed after it ran.
 """
 import argparse

@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(ROOT / "tests" / "gpu"))
+import gpu
 import ledger
 import suites
 
@@ -200,6 +201,11 @@ class Ledger(unittest.TestCase):
         sources = "".join(path.read_text() for path in ledger.CUDA.rglob("*.cu"))
         sources = re.sub(r"//[^\n]*", "", sources)
         self.assertEqual(len(re.findall(r"\b__global__\b", sources)), len(names))
+
+    def test_names_of_a_profiler(self):
+        for text in ("scan_kernel", "scan_kernel(Arguments)", "void ssm::<unnamed>::scan_kernel<float>(ssm::Arguments<float>)",
+                     "void ssm::(anonymous namespace)::scan_kernel<ssm::Complex<float> >(int)"):
+            self.assertEqual(gpu.bare_name(text), "scan_kernel")
 
     def test_unproven_block(self):
         rows = [dict(operation="x", kernel="k", run_commit=None), dict(operation="x", kernel="l", run_commit="1", stale=True),

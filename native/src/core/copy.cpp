@@ -102,13 +102,13 @@ extern "C" int32_t ssm_copy(ssm_context* context, const DLTensor* source, const 
     return guarded([&] {
         ssm_context& self = ssm_context::enter(context);
         Tensor from, to;
-        make_view(from, "source", required_pointer("source", "a tensor", source), false, Purpose::run);
-        make_view(to, "destination", required_pointer("destination", "a tensor", destination), true, Purpose::run);
+        make_view(from, "source", &required_pointer("source", "a tensor", source), false, Purpose::run);
+        make_view(to, "destination", &required_pointer("destination", "a tensor", destination), true, Purpose::run);
         const bool from_host = is_on_host("source", self, *source), to_host = is_on_host("destination", self, *destination);
         if (std::memcmp(&from.dtype, &to.dtype, sizeof(from.dtype)) != 0) {
             fail_argument("destination", name_of(from.dtype), name_of(to.dtype));
         }
-        if (from.rank != to.rank || std::memcmp(from.shape, to.shape, sizeof(from.shape)) != 0) {
+        if (!from.has_same_shape(to)) {
             fail_argument("destination", "shape " + text_of_shape(from.shape, from.rank), text_of_shape(to.shape, to.rank));
         }
         if (from.count == 0)

@@ -87,7 +87,7 @@ bool overlap(const Tensor& x, const Tensor& y) {
 }
 
 bool overlaps_itself(const Tensor& tensor) {
-    if (tensor.count <= 1)
+    if (tensor.count <= 1 || tensor.is_compact())
         return false;
     // The difference of two indices: its first non-zero entry, from the largest stride down, is positive without loss.
     Search search;

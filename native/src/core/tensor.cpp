@@ -71,6 +71,14 @@ DataType Tensor::type() const {
     return row->type;
 }
 
+bool Tensor::has_same_shape(const Tensor& other) const {
+    return rank == other.rank && std::memcmp(shape, other.shape, sizeof(int64_t) * static_cast<size_t>(rank)) == 0;
+}
+
+bool Tensor::has_same_strides(const Tensor& other) const {
+    return rank == other.rank && std::memcmp(strides, other.strides, sizeof(int64_t) * static_cast<size_t>(rank)) == 0;
+}
+
 bool Tensor::is_compact() const {
     int64_t stride = 1;
     for (int32_t i = rank - 1; i >= 0; --i) {
@@ -81,10 +89,18 @@ bool Tensor::is_compact() const {
     return true;
 }
 
-void make_view(Tensor& view, const char* name, const DLTensor& given, bool is_output, Purpose purpose) {
+void make_view(Tensor& view, const char* name, const DLTensor* pointer, bool is_output, Purpose purpose) {
     view.name = name;
-    view.present = true;
+    view.present = pointer != nullptr;
     view.is_output = is_output;
+    view.data = nullptr;
+    view.rank = 0;
+    view.count = 0;
+    view.extent = 0;
+    view.inplace[0] = view.inplace[1] = nullptr;
+    if (!pointer)
+        return;
+    const DLTensor& given = *pointer;
     view.dtype = given.dtype;
     if (given.dtype.lanes != 1)
         fail_argument(name, "1 lane", std::to_string(given.dtype.lanes));
@@ -115,8 +131,10 @@ void make_view(Tensor& view, const char* name, const DLTensor& given, bool is_ou
         product_or(view.count, view.element_size, view);
     }
 
-    if (is_empty)
-        return; // strides and data of nothing say nothing
+    if (is_empty) { // strides and data of nothing say nothing
+        std::memset(view.strides, 0, sizeof(view.strides));
+        return;
+    }
     set_strides(view, given.strides);
     int64_t last = 0;
     for (int32_t i = 0; i < view.rank; ++i) {
@@ -147,16 +165,12 @@ void make_view(Tensor& view, const char* name, const DLTensor& given, bool is_ou
 const Tensor& Contract::add(const char* name, const DLTensor* given, bool required, bool is_output) {
     if (count == max_tensors)
         fail(SSM_ERROR_INTERNAL, "too many tensors in one call");
+    if (required && !given)
+        fail_argument(name, "a tensor", "NULL");
     Tensor& view = tensors[count++];
-    view.name = name;
-    view.is_output = is_output;
-    if (!given) {
-        if (required)
-            fail_argument(name, "a tensor", "NULL");
-        return view;
-    }
-    make_view(view, name, *given, is_output, purpose);
-    context.expect_device(name, *given);
+    make_view(view, name, given, is_output, purpose);
+    if (given)
+        context.expect_device(name, *given);
     return view;
 }
 
@@ -189,15 +203,12 @@ void expect_apart(const Tensor& output) {
 void expect_apart(const Tensor& output, const Tensor& other) {
     if (!overlap(output, other))
         return;
-    std::string expected = std::string("memory apart from ") + other.name;
-    if (output.inplace[0] == &other || output.inplace[1] == &other) {
-        const bool is_same = output.data == other.data && output.rank == other.rank &&
-                             std::memcmp(output.strides, other.strides, sizeof(output.strides)) == 0;
-        if (is_same)
-            return;
-        expected += " or its very pointer and strides";
-    }
-    fail_argument(output.name, expected, "overlapping memory");
+    const bool may_be_same = output.inplace[0] == &other || output.inplace[1] == &other;
+    if (may_be_same && output.data == other.data && output.has_same_strides(other))
+        return;
+    fail_argument(output.name,
+                  std::string("memory apart from ") + other.name + (may_be_same ? " or its very pointer and strides" : ""),
+                  "overlapping memory");
 }
 
 void expect_rank(const Tensor& tensor, int32_t rank) {

@@ -16,23 +16,27 @@ constexpr int64_t max_bytes = int64_t{1} << 56;
 
 // A DLTensor whose dtype, sizes, strides and data are sane. Strides count elements; where a dimension has at most one
 // index the stride says nothing and is 0 here. A tensor that the caller left out has data == nullptr and present == false.
+//
+// Members have no initial values, so that a call's array of tensors costs nothing: shape and strides hold `rank` numbers.
 struct Tensor {
-    const char* name = "";
-    bool present = false;
-    bool is_output = false;
-    char* data = nullptr;
-    DLDataType dtype{};
-    int64_t element_size = 0;
-    int32_t rank = 0;
-    int64_t shape[max_rank] = {};
-    int64_t strides[max_rank] = {};
-    int64_t count = 0;  // elements
-    int64_t extent = 0; // bytes from the first element's start to the last one's end; 0 if there are none
-    const Tensor* inplace[2] = {};
+    const char* name;
+    bool present;
+    bool is_output;
+    char* data;
+    DLDataType dtype;
+    int64_t element_size;
+    int32_t rank;
+    int64_t shape[max_rank];
+    int64_t strides[max_rank];
+    int64_t count;  // elements
+    int64_t extent; // bytes from the first element's start to the last one's end; 0 if there are none
+    const Tensor* inplace[2];
 
     explicit operator bool() const { return present; }
     DataType type() const; // only for dtypes that operations compute with
     int64_t bytes() const { return count * element_size; }
+    bool has_same_shape(const Tensor& other) const;
+    bool has_same_strides(const Tensor& other) const;
     bool is_aligned() const { return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(element_size) == 0; }
     bool is_compact() const;
 };
@@ -66,8 +70,8 @@ class Contract {
     const Tensor& add(const char* name, const DLTensor* given, bool required, bool is_output);
 };
 
-// A view of any tensor, wherever it lies.
-void make_view(Tensor& view, const char* name, const DLTensor& given, bool is_output, Purpose purpose);
+// A view of any tensor, wherever it lies; of none where given is null.
+void make_view(Tensor& view, const char* name, const DLTensor* given, bool is_output, Purpose purpose);
 
 // Each passes over absent tensors and throws with the tensor's name otherwise.
 void expect_rank(const Tensor& tensor, int32_t rank);

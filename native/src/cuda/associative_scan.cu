@@ -1,7 +1,7 @@
 // associative_scan: y_t = x_0 o x_1 o ... o x_t with o one of add, multiply, maximum, minimum.
 //
-// The engine is primitives/scan.h with the operator as a uniform branch. One pass: 2 e bytes for an element of e bytes (x in,
-// y out; 8 for float32), one useful operation and about 3 with the work of the warp scan; memory is the limit by far.
+// The engine is primitives/scan.h with the operator as a uniform branch. One pass: 2 e bytes for an element of e bytes (x
+// in, y out; 8 for float32), one useful operation and about 3 with the work of the warp scan; memory is the limit by far.
 #include "cuda/primitives/cuda.h"
 
 #include "core/mutate.h"
@@ -112,8 +112,8 @@ struct Scan {
         arguments.initial = static_cast<const State*>(params.initial_state);
         arguments.last = static_cast<State*>(params.last_state);
         return launch_scan(context, associative_scan_time_kernel<T>, associative_scan_channel_kernel<T>, arguments,
-                           params.workspace, context->options.associative_scan_tile,
-                           context->options.associative_scan_path, "associative_scan");
+                           params.workspace, context->options.associative_scan_tile, context->options.associative_scan_path,
+                           "associative_scan");
     }
 };
 

@@ -355,8 +355,7 @@ int32_t host_allocate(BackendContext* context, uint64_t bytes, void** pointer) {
     if (bytes == 0) {
         return SSM_SUCCESS;
     }
-    return on_device(context->device, "host_allocate",
-                     [&] { return cudaMallocHost(pointer, static_cast<size_t>(bytes)); });
+    return on_device(context->device, "host_allocate", [&] { return cudaMallocHost(pointer, static_cast<size_t>(bytes)); });
 }
 
 int32_t host_free(BackendContext* context, void* pointer) {
@@ -379,9 +378,8 @@ int32_t set(BackendContext* context, void* destination, int32_t value, uint64_t 
     if (bytes == 0) {
         return SSM_SUCCESS;
     }
-    return on_device(context->device, "set", [&] {
-        return cudaMemsetAsync(destination, value, static_cast<size_t>(bytes), context->stream);
-    });
+    return on_device(context->device, "set",
+                     [&] { return cudaMemsetAsync(destination, value, static_cast<size_t>(bytes), context->stream); });
 }
 
 // ---- Events and graphs ---------------------------------------------------------------------------------------------------
@@ -396,7 +394,8 @@ int32_t event_create(BackendContext* context, void** created) {
     if (!event) {
         return fail(SSM_ERROR_OUT_OF_MEMORY, "event_create: out of host memory");
     }
-    const int32_t status = on_device(context->device, "event_create", [&] { return cudaEventCreateWithFlags(&event->event, cudaEventDefault); });
+    const int32_t status = on_device(context->device, "event_create",
+                                     [&] { return cudaEventCreateWithFlags(&event->event, cudaEventDefault); });
     if (status != SSM_SUCCESS) {
         delete event;
         return status;
@@ -407,8 +406,7 @@ int32_t event_create(BackendContext* context, void** created) {
 
 int32_t event_destroy(void* handle) {
     Event* event = static_cast<Event*>(handle);
-    const int32_t status =
-        on_device(event->device, "event_destroy", [&] { return cudaEventDestroy(event->event); });
+    const int32_t status = on_device(event->device, "event_destroy", [&] { return cudaEventDestroy(event->event); });
     delete event;
     return status;
 }

@@ -30,7 +30,9 @@ struct LinearRecurrenceOperator {
     SSM_DEVICE static Summary summary(const T (&in)[2]) { return {widen(in[0]), widen(in[1])}; }
     SSM_DEVICE static Summary then(Summary first, Summary second) { return compose(first, second); }
     SSM_DEVICE static State apply(Summary summary, State state) { return multiply_add(summary.a, state, summary.b); }
-    SSM_DEVICE static State start(const State* initial, int64_t index) { return initial ? initial[index] : number<State>(0); }
+    SSM_DEVICE static State start(const State* initial, int64_t index) {
+        return initial ? initial[index] : number<State>(0);
+    }
     SSM_DEVICE static Row row(int64_t) { return {}; }
     SSM_DEVICE static void step(State& state, const T (&in)[2], T (&out)[1], bool, Row) {
         state = multiply_add(widen(in[0]), state, widen(in[1]));

@@ -2,9 +2,9 @@
 //
 // The engine is primitives/scan.h, run against the direction of the forward call. The state it carries is
 // s = conj(a_t) g_t, the gradient of h_{t-1}: before the first step it is grad_last_state and after the last one
-// grad_initial_state, and no input has to be read one step aside except h. A step is the map s -> conj(a) s + conj(a) grad_h.
-// One pass: 5 e bytes for an element of e bytes (a, h, grad_h in, grad_a, grad_b out; 20 for float32), about 4 useful
-// operations; memory is the limit by far.
+// grad_initial_state, and no input has to be read one step aside except h. A step is the map s -> conj(a) s + conj(a)
+// grad_h. One pass: 5 e bytes for an element of e bytes (a, h, grad_h in, grad_a, grad_b out; 20 for float32), about 4
+// useful operations; memory is the limit by far.
 #include "cuda/primitives/cuda.h"
 
 #include "core/mutate.h"
@@ -39,7 +39,9 @@ struct LinearRecurrenceBackwardOperator {
     }
     SSM_DEVICE static Summary then(Summary first, Summary second) { return compose(first, second); }
     SSM_DEVICE static State apply(Summary summary, State state) { return multiply_add(summary.a, state, summary.b); }
-    SSM_DEVICE static State start(const State* initial, int64_t index) { return initial ? initial[index] : number<State>(0); }
+    SSM_DEVICE static State start(const State* initial, int64_t index) {
+        return initial ? initial[index] : number<State>(0);
+    }
     SSM_DEVICE Row row(int64_t index) const { return {initial_state ? initial_state[index] : number<State>(0)}; }
     SSM_DEVICE static void step(State& state, const T (&in)[3], T (&out)[2], bool is_last, Row row) {
         const State g = widen(in[1]) + state;

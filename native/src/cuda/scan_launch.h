@@ -71,7 +71,7 @@ ScanPlan plan_scan(const SequenceShape& shape, int multiprocessors, int64_t tile
         plan.look_back = false;
     }
 
-        const int64_t wanted = tile > 0 && tile < typical ? tile : typical;
+    const int64_t wanted = tile > 0 && tile < typical ? tile : typical;
     while (plan.threads < scan_threads && capacity(plan.threads) < wanted) {
         plan.threads *= 2;
     }
@@ -141,8 +141,8 @@ int32_t launch_scan(BackendContext* context, void (*time_kernel)(ScanArguments<O
     const bool by_time = arguments.shape.layout == Layout::time_contiguous;
     const size_t shared = by_time ? sizeof(TimeScanStorage<Operator>) : sizeof(ChannelScanStorage<Operator>);
     const dim3 block(static_cast<unsigned>(plan.threads), static_cast<unsigned>(plan.teams));
-    return status_of(
-        launch(by_time ? time_kernel : channel_kernel, dim3(blocks), block, shared, context->stream, arguments), name);
+    return status_of(launch(by_time ? time_kernel : channel_kernel, dim3(blocks), block, shared, context->stream, arguments),
+                     name);
 }
 
 } // namespace ssm

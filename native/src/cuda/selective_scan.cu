@@ -3,14 +3,14 @@
 //
 // A block takes some channels of one group and one tile of time, stages b and c of the tile in shared memory, so that its
 // channels share one read of them, and goes through the states. `lanes` neighbouring lanes of a warp hold one channel: each
-// keeps s, s u and y of its `steps` steps in registers; for each state it folds its steps, the lanes combine by shuffles, and
-// a second pass over the same registers gives h and adds h c to y. Each exponential is computed once: exp2 of s times
-// a log2(e), which is multiplied out in advance. Over a lane's steps the decay of a real state is exp2 of the sum of s and not
+// keeps s, s u and y of its `steps` steps in registers; for each state it folds its steps, the lanes combine by shuffles,
+// and a second pass over the same registers gives h and adds h c to y. Each exponential is computed once: exp2 of s times a
+// log2(e), which is multiplied out in advance. Over a lane's steps the decay of a real state is exp2 of the sum of s and not
 // a product of exponentials, each of which would carry a rounding error near one from step to step.
 //
 // Where batch and channels do not fill the device, time is cut into chunks, and the kernel runs twice: the first run gives
-// for each chunk and state the decay and the state from zero, the second starts each chunk from the left fold of those before
-// it. Then every exponential is computed twice.
+// for each chunk and state the decay and the state from zero, the second starts each chunk from the left fold of those
+// before it. Then every exponential is computed twice.
 //
 // Bytes for an element of (B,D,L): 3 e (u, dt in, y out), e more with z, 2 e G N / D for b and c. Operations: N exponentials
 // and about 6 N multiply-adds. With N = 16 the exponentials are the limit, ahead of memory: 16 in a cycle of a
@@ -41,7 +41,7 @@ struct SelectiveScanTraits {
     static constexpr int threads = 128;
     // Steps of a lane.
     static constexpr int steps = sizeof(S) == 4 ? 16 : sizeof(S) == 8 ? 8 : 4;
-    static constexpr int width = vector_elements<S>; // elements of S that a lane reads at once
+    static constexpr int width = vector_elements<S>;                  // elements of S that a lane reads at once
     static constexpr int staged = 8192 / static_cast<int>(sizeof(S)); // elements of S for b, and for c
 };
 
@@ -53,9 +53,9 @@ struct alignas(16) SelectiveScanStorage {
 
 // What a run of the kernel does.
 enum class SelectiveScanPhase : int32_t {
-    whole,    // every sequence from its initial state to its end
+    whole,     // every sequence from its initial state to its end
     summarize, // chunks from zero: decay and state of each
-    finish    // chunks from the fold of those before
+    finish     // chunks from the fold of those before
 };
 
 template <typename S>
@@ -154,8 +154,8 @@ struct SelectiveScanBlock {
 
     // The thread's place: channel, and which steps of a tile.
     int lanes;
-    int lane;         // among those of its channel
-    int own_channel;  // in the block
+    int lane;        // among those of its channel
+    int own_channel; // in the block
     int64_t channel;
     bool exists;
 
@@ -190,9 +190,7 @@ struct SelectiveScanBlock {
     SSM_DEVICE int64_t state_index(int64_t n) const {
         return (span.row * params.shape.channels + channel) * params.states + n;
     }
-    SSM_DEVICE int64_t chunk_stride() const {
-        return params.shape.state_rows() * params.shape.channels * params.states;
-    }
+    SSM_DEVICE int64_t chunk_stride() const { return params.shape.state_rows() * params.shape.channels * params.states; }
 
     SSM_DEVICE int64_t offset(const Sequence& sequence, int64_t at_channel, int64_t step) const {
         return span.batch * sequence.batch_stride + at_channel * sequence.channel_stride +
@@ -313,10 +311,10 @@ struct SelectiveScanBlock {
     }
 
     // The lane's steps of one state of b or c, from shared memory or constant.
-    SSM_DEVICE void read(const StateSequence& sequence, const S* staged, int64_t n, int row_index, S (&values)[steps]) const {
+    SSM_DEVICE void read(const StateSequence& sequence, const S* staged, int64_t n, int row_index,
+                         S (&values)[steps]) const {
         if (sequence.is_constant) {
-            const S value =
-                exists ? static_cast<const S*>(sequence.data)[channel * params.states + n] : number<S>(0);
+            const S value = exists ? static_cast<const S*>(sequence.data)[channel * params.states + n] : number<S>(0);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
                 values[i] = value;
@@ -357,8 +355,7 @@ struct SelectiveScanBlock {
         const bool summarizes = arguments.phase == SelectiveScanPhase::summarize;
         // In the second run the states of the first are still read by other blocks: the running state is last_state's, and
         // only of the chunk that ends the sequence.
-        S* const kept = summarizes ? arguments.states + chunk * chunk_stride()
-                                   : running_states();
+        S* const kept = summarizes ? arguments.states + chunk * chunk_stride() : running_states();
         for (int64_t n = lane; exists && begin >= end && n < params.states; n += lanes) { // nothing to do
             if (summarizes) {
                 kept[state_index(n)] = number<S>(0);
@@ -372,8 +369,7 @@ struct SelectiveScanBlock {
         const R own_bias = bias && exists ? bias[channel] : R(0);
         const R own_skip = skip && exists ? skip[channel] : R(0);
         for (int64_t tile_begin = begin; tile_begin < end; tile_begin += arguments.tile) {
-            const int tile_steps =
-                static_cast<int>(end - tile_begin < arguments.tile ? end - tile_begin : arguments.tile);
+            const int tile_steps = static_cast<int>(end - tile_begin < arguments.tile ? end - tile_begin : arguments.tile);
             R s[steps];
             R x[steps];
             R y[steps];
@@ -390,8 +386,8 @@ struct SelectiveScanBlock {
                 sum += s[i];
             }
             for (int64_t first = 0; first < params.states; first += staged_states) {
-                const int count = static_cast<int>(params.states - first < staged_states ? params.states - first
-                                                                                         : staged_states);
+                const int count =
+                    static_cast<int>(params.states - first < staged_states ? params.states - first : staged_states);
                 if (!SSM_MUTATE("selective_scan.cuda.missing_barrier", false, true)) {
                     __syncthreads(); // the staged states before are done with
                 }
@@ -491,7 +487,8 @@ struct SelectiveScanBlock {
 };
 
 template <typename T, typename S>
-__global__ void __launch_bounds__(SelectiveScanTraits<T, S>::threads) selective_scan_kernel(SelectiveScanArguments<S> arguments) {
+__global__ void __launch_bounds__(SelectiveScanTraits<T, S>::threads)
+    selective_scan_kernel(SelectiveScanArguments<S> arguments) {
     SelectiveScanBlock<T, S> block(arguments, SSM_SHARED(SelectiveScanStorage<S>));
     for (int64_t item = blockIdx.x; item < arguments.items; item += gridDim.x) {
         block.place(item);
@@ -584,7 +581,8 @@ int32_t run_selective_scan(BackendContext* context, const SelectiveScanParams& p
     WorkspaceParts parts(params.workspace.data);
     selective_scan_scratch(plan, params, parts, arguments);
     if (parts.size() > params.workspace.bytes) {
-        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "selective_scan: the workspace is smaller than the workspace function says");
+        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL,
+                    "selective_scan: the workspace is smaller than the workspace function says");
     }
     static_assert(Traits::threads * Traits::steps * sizeof(typename Traits::Number) <= sizeof(SelectiveScanStorage<S>),
                   "u, dt, z and y pass through the memory of b and c");

@@ -1,12 +1,12 @@
 // strided_copy: copies up to 8 dimensions between two strided tensors. Packs what is in neither of the two layouts that the
 // operations take, and unpacks their results.
 //
-// The host first simplifies the shape: it drops dimensions of size 1, merges neighbours that one stride describes, orders the
-// rest by the destination's strides and takes two elements for one while both sides allow it. What is left goes one of three
-// ways: a plain memory copy; a transposition, where source and destination are contiguous in different dimensions, by tiles
-// of 32 x 32 elements through shared memory, so that both sides are accessed in runs; and everything else by one thread for
-// an element. 2 e bytes for an element of e bytes; indices are split by multiplication instead of 64-bit division (a launch
-// covers fewer than 2^31 elements), offsets are 64-bit.
+// The host first simplifies the shape: it drops dimensions of size 1, merges neighbours that one stride describes, orders
+// the rest by the destination's strides and takes two elements for one while both sides allow it. What is left goes one of
+// three ways: a plain memory copy; a transposition, where source and destination are contiguous in different dimensions, by
+// tiles of 32 x 32 elements through shared memory, so that both sides are accessed in runs; and everything else by one
+// thread for an element. 2 e bytes for an element of e bytes; indices are split by multiplication instead of 64-bit division
+// (a launch covers fewer than 2^31 elements), offsets are 64-bit.
 #include "cuda/primitives/cuda.h"
 
 #include "core/mutate.h"
@@ -133,8 +133,7 @@ __global__ void __launch_bounds__(copy_threads) strided_transpose_kernel(CopyArg
         for (int i = y; i < copy_tile; i += rows) {
             if (static_cast<uint32_t>(x) < SSM_MUTATE("strided_copy.cuda.off_by_one_tail", left_across, left_across - 1) &&
                 static_cast<uint32_t>(i) < left_down) {
-                const int64_t offset =
-                    x * arguments.destination_strides[across] + i * arguments.destination_strides[down];
+                const int64_t offset = x * arguments.destination_strides[across] + i * arguments.destination_strides[down];
                 store_vector<bytes>(destination + offset * bytes, shared.tile[i][x]);
             }
         }
@@ -248,8 +247,8 @@ cudaError_t copy_pieces(BackendContext* context, StridedCopyParams params) {
         const int64_t half = params.shape[longest] / 2;
         StridedCopyParams second = params;
         second.shape[longest] -= half;
-        second.source = static_cast<const unsigned char*>(params.source) +
-                        half * params.source_strides[longest] * params.element_size;
+        second.source =
+            static_cast<const unsigned char*>(params.source) + half * params.source_strides[longest] * params.element_size;
         second.destination = static_cast<unsigned char*>(params.destination) +
                              half * params.destination_strides[longest] * params.element_size;
         params.shape[longest] = half;
@@ -297,9 +296,8 @@ int32_t strided_copy(BackendContext* context, const StridedCopyParams* params) {
     const StridedCopyParams copy = simplified(*params);
     if (copy.rank == 0 || (copy.rank == 1 && copy.source_strides[0] == 1 && copy.destination_strides[0] == 1)) {
         const size_t bytes = static_cast<size_t>(elements_of(copy) * copy.element_size);
-        return status_of(
-            cudaMemcpyAsync(copy.destination, copy.source, bytes, cudaMemcpyDeviceToDevice, context->stream),
-            "strided_copy");
+        return status_of(cudaMemcpyAsync(copy.destination, copy.source, bytes, cudaMemcpyDeviceToDevice, context->stream),
+                         "strided_copy");
     }
     return status_of(copy_pieces(context, copy), "strided_copy");
 }

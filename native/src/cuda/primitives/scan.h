@@ -32,7 +32,7 @@ namespace ssm {
 constexpr int scan_threads = 256; // of a block, at most
 // Blocks of a multiprocessor that registers must suffice for.
 template <typename T>
-constexpr int scan_blocks = 2;
+constexpr int scan_blocks = sizeof(T) <= 4 ? 3 : 2;
 
 template <typename Operator>
 struct ScanArguments {
@@ -54,7 +54,7 @@ struct ScanArguments {
 
 // Vectors of 16 bytes that a thread takes of every input in a tile.
 template <typename Operator>
-constexpr int scan_vectors = Operator::inputs == 3 || sizeof(typename Operator::Storage) == 16 ? 2 : 4;
+constexpr int scan_vectors = Operator::inputs == 1 ? 4 : 2;
 template <typename Operator>
 constexpr int scan_steps_per_thread = scan_vectors<Operator>* vector_elements<typename Operator::Storage>;
 
@@ -100,7 +100,9 @@ struct Packed {
     SSM_DEVICE static Packed load(const T* data) {
         return {load_vector_streaming<4>(reinterpret_cast<const uint32_t*>(data))};
     }
-    SSM_DEVICE void store(T* data) const { store_vector_streaming<4>(reinterpret_cast<uint32_t*>(data), words); }
+    SSM_DEVICE void store(T* data) const {
+        store_vector_streaming<4>(reinterpret_cast<uint32_t*>(data), words);
+    }
 };
 
 // A row: where its sequence lies and where its tensors begin there.
@@ -147,9 +149,9 @@ struct TimeTile {
     using State = typename Operator::State;
     using Summary = typename Operator::Summary;
 
-    int64_t begin;  // first step of the tile
-    int length;     // its steps
-    bool ends_row;  // its last step is the last of the row
+    int64_t begin; // first step of the tile
+    int length;    // its steps
+    bool ends_row; // its last step is the last of the row
     bool reverse;
     bool by_vector; // vectors are aligned
 
@@ -208,10 +210,21 @@ struct TimeTile {
                         packed = packed.reversed();
                     }
                 } else {
+                    // Two loops, so that each has constant offsets from one pointer.
+                    const Storage* first = data + position(step);
+                    if (reverse) {
 #pragma unroll
-                    for (int i = 0; i < count; ++i) {
-                        if (i < own) {
-                            packed.set(i, data[position(step + i)]);
+                        for (int i = 0; i < count; ++i) {
+                            if (i < own) {
+                                packed.set(i, first[-i]);
+                            }
+                        }
+                    } else {
+#pragma unroll
+                        for (int i = 0; i < count; ++i) {
+                            if (i < own) {
+                                packed.set(i, first[i]);
+                            }
                         }
                     }
                 }
@@ -293,10 +306,20 @@ struct TimeTile {
                     if ((full || by_vector) && written == count) {
                         (reverse ? out[j].reversed() : out[j]).store(data + vector_position(step));
                     } else {
+                        Storage* first = data + position(step);
+                        if (reverse) {
 #pragma unroll
-                        for (int i = 0; i < count; ++i) {
-                            if (i < written) {
-                                data[position(step + i)] = out[j].get(i);
+                            for (int i = 0; i < count; ++i) {
+                                if (i < written) {
+                                    first[-i] = out[j].get(i);
+                                }
+                            }
+                        } else {
+#pragma unroll
+                            for (int i = 0; i < count; ++i) {
+                                if (i < written) {
+                                    first[i] = out[j].get(i);
+                                }
                             }
                         }
                     }
@@ -329,8 +352,7 @@ struct TimeTile {
 // The state before warp `warp` of the team, and in `after` the state after its last warp.
 template <typename Operator>
 SSM_DEVICE typename Operator::State fold_warps(const Operator& op, const typename Operator::Summary* warps, int count,
-                                               int warp, typename Operator::State state,
-                                               typename Operator::State& after) {
+                                               int warp, typename Operator::State state, typename Operator::State& after) {
     typename Operator::State before = state;
     for (int i = 0; i < count; ++i) {
         state = op.apply(warps[i], state);
@@ -439,8 +461,7 @@ SSM_DEVICE void scan_tiles(const ScanArguments<Operator>& arguments, TimeScanSto
                         store_payload(&arguments.records.summaries[ticket], summary);
                         publish(arguments.records, ticket, flag_summary);
                     }
-                    const int distance =
-                        wait_for_state(arguments.records, ticket, arguments.rows, tile_index, lane_id());
+                    const int distance = wait_for_state(arguments.records, ticket, arguments.rows, tile_index, lane_id());
                     for (int i = lane_id() + 1; i < distance; i += warp_size) {
                         shared.window[i] = load_payload(&arguments.records.summaries[ticket - i * arguments.rows]);
                     }
@@ -641,8 +662,7 @@ SSM_DEVICE void scan_channel_rows(const ScanArguments<Operator>& arguments, Chan
             if (!Operator::skips_barrier()) {
                 __syncthreads();
             }
-            const State before =
-                fold_segments(op, shared.segments[buffer], lanes, lane, segment, segments, state, state);
+            const State before = fold_segments(op, shared.segments[buffer], lanes, lane, segment, segments, state, state);
             own.run(arguments, span, channel, before);
             state = arguments.op.dropped(state);
             buffer ^= 1;
@@ -706,8 +726,7 @@ SSM_DEVICE void scan_channel_tiles(const ScanArguments<Operator>& arguments, Cha
                     if (threadIdx.x == 0) {
                         publish(arguments.records, ticket, flag_summary);
                     }
-                    const int distance =
-                        wait_for_state(arguments.records, ticket, arguments.rows, tile_index, lane_id());
+                    const int distance = wait_for_state(arguments.records, ticket, arguments.rows, tile_index, lane_id());
                     state = load_payload(&arguments.records.states[(ticket - distance * arguments.rows) * lanes + lane]);
 #pragma unroll 8
                     for (int i = distance - 1; i > 0; --i) {
@@ -741,8 +760,8 @@ SSM_DEVICE void scan_channel_tiles(const ScanArguments<Operator>& arguments, Cha
         __syncthreads();
         if (is_tile) {
             State after;
-            const State before = fold_segments(op, shared.segments[0], lanes, lane, segment, segments,
-                                               shared.states[lane], after);
+            const State before =
+                fold_segments(op, shared.segments[0], lanes, lane, segment, segments, shared.states[lane], after);
             own.run(arguments, span, channel, before);
         }
         __syncthreads(); // before the next tile writes shared memory

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <sstream>
 
 namespace ssm::test {
 
@@ -323,10 +325,14 @@ Reference reference(const Problem& problem) {
 namespace {
 
 std::string index_text(const Tensor& tensor, int64_t index) {
-    std::string text = ")";
+    std::vector<int64_t> indices(tensor.shape.size());
     for (size_t axis = tensor.shape.size(); axis-- > 0; index /= tensor.shape[axis])
-        text = (axis ? "," : "(") + std::to_string(index % tensor.shape[axis]) + text;
-    return text;
+        indices[axis] = index % tensor.shape[axis];
+    std::ostringstream text;
+    for (size_t axis = 0; axis < indices.size(); ++axis)
+        text << (axis ? "," : "(") << indices[axis];
+    text << ")";
+    return text.str();
 }
 
 bool is_finite(Number value) {

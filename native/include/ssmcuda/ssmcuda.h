@@ -21,7 +21,7 @@
  *     and time is the concatenation. The values are checked on the CPU; a GPU cannot look at them without waiting,
  *     so there values out of range are clamped into the sequence and the result is unspecified, never unsafe.
  *   - Zero-sized tensors are success with nothing written, except that a last state becomes the initial state
- *     (zero if absent) where only the length is zero.
+ *     (zero if absent, of a scan the operator's identity) where only the length is zero.
  *   - An operation is asynchronous on the context's stream (the CPU finishes before it returns), allocates nothing
  *     once the workspace has grown to its size and can be captured into a graph.
  *   - Results are bit-identical for the same build, instruction set, device model, shapes and strides.

@@ -41,7 +41,8 @@ constexpr bool is_complex(DataType type) {
 // Which index of (batch, channel, time) is the contiguous one. All sequence tensors of a call share it.
 enum class Layout : int32_t { time_contiguous, channel_contiguous };
 
-// A sequence tensor (B,C,L). Strides count elements and fit int64; the one that the layout names is 1.
+// A sequence tensor (B,C,L). Strides count elements and fit int64; the one that the layout names is 1, and the others may
+// be 0 where an input is broadcast.
 // Pointers are aligned to their element, not more. data is null where an optional tensor is absent.
 struct Sequence {
     void* data = nullptr;
@@ -61,7 +62,8 @@ struct StateSequence {
     bool is_constant = false;
 };
 
-// What every sequence operation has. Everything else (states, per-channel parameters) is compact.
+// What every sequence operation has. Packed sequences may be empty: their last state is the initial one, or where that is
+// absent zero (of a scan the operator's identity). Everything else (states, per-channel parameters) is compact.
 struct SequenceShape {
     Layout layout = Layout::time_contiguous;
     int64_t batch = 0; // 1 where packed

@@ -2,6 +2,7 @@
 
 #include "core/context.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace ssm {
@@ -37,12 +38,12 @@ const TypeRow* find(DLDataType dtype) {
     return nullptr;
 }
 
-// x * y for numbers >= 0, or a failure in the words of the caller.
-int64_t product_or(int64_t x, int64_t y, const Tensor& view) {
-    if (y != 0 && x > max_bytes / y) {
-        fail_argument(view.name, "at most 2^56 bytes", "shape " + text_of_shape(view.shape, view.rank));
-    }
-    return x * y;
+// x * y for numbers >= 0, at most max_bytes. Small factors, the usual ones, need no division to know.
+int64_t capped_product(int64_t x, int64_t y) {
+    constexpr int64_t small = int64_t{1} << 28;
+    if ((x | y) < small || y == 0)
+        return x * y;
+    return x > max_bytes / y ? max_bytes : x * y;
 }
 
 void set_strides(Tensor& view, const int64_t* strides) {
@@ -80,6 +81,8 @@ bool Tensor::has_same_strides(const Tensor& other) const {
 }
 
 bool Tensor::is_compact() const {
+    if (count == 0)
+        return true;
     int64_t stride = 1;
     for (int32_t i = rank - 1; i >= 0; --i) {
         if (shape[i] > 1 && strides[i] != stride)
@@ -125,11 +128,10 @@ void make_view(Tensor& view, const char* name, const DLTensor* pointer, bool is_
         is_empty |= given.shape[i] == 0;
     }
     view.count = is_empty ? 0 : 1;
-    if (!is_empty) {
-        for (int32_t i = 0; i < view.rank; ++i)
-            view.count = product_or(view.count, view.shape[i], view);
-        product_or(view.count, view.element_size, view);
-    }
+    for (int32_t i = 0; i < view.rank; ++i)
+        view.count = capped_product(view.count, view.shape[i]);
+    if (capped_product(view.count, view.element_size) >= max_bytes)
+        fail_argument(name, "less than 2^56 bytes", "shape " + text_of_shape(view.shape, view.rank));
 
     if (is_empty) { // strides and data of nothing say nothing
         std::memset(view.strides, 0, sizeof(view.strides));
@@ -137,18 +139,11 @@ void make_view(Tensor& view, const char* name, const DLTensor* pointer, bool is_
     }
     set_strides(view, given.strides);
     int64_t last = 0;
-    for (int32_t i = 0; i < view.rank; ++i) {
-        const int64_t span = view.shape[i] - 1;
-        if (view.strides[i] != 0 && span > max_bytes / view.strides[i])
-            last = max_bytes;
-
-        else
-            last += span * view.strides[i];
-        if (last > max_bytes / view.element_size - 1) {
-            fail_argument(name, "strides that span at most 2^56 bytes", text_of_shape(given.strides, view.rank));
-        }
-    }
-    view.extent = (last + 1) * view.element_size;
+    for (int32_t i = 0; i < view.rank; ++i)
+        last = std::min(max_bytes, last + capped_product(view.shape[i] - 1, view.strides[i]));
+    view.extent = capped_product(last + 1, view.element_size);
+    if (view.extent >= max_bytes)
+        fail_argument(name, "strides that span less than 2^56 bytes", text_of_shape(given.strides, view.rank));
 
     if (given.data) {
         const uintptr_t start = reinterpret_cast<uintptr_t>(given.data);
@@ -234,11 +229,13 @@ void expect_type(const Tensor& tensor, std::initializer_list<DataType> types) {
     if (!tensor)
         return;
     const TypeRow* row = find(tensor.dtype);
-    std::string expected;
-    size_t left = types.size();
     for (DataType type : types) {
         if (row && row->type == type)
             return;
+    }
+    std::string expected;
+    size_t left = types.size();
+    for (DataType type : types) {
         expected += name_of(type);
         --left;
         if (left > 0)

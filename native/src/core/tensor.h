@@ -37,7 +37,7 @@ struct Tensor {
     int64_t bytes() const { return count * element_size; }
     bool has_same_shape(const Tensor& other) const;
     bool has_same_strides(const Tensor& other) const;
-    bool is_aligned() const { return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(element_size) == 0; }
+    bool is_aligned() const { return (reinterpret_cast<uintptr_t>(data) & static_cast<uintptr_t>(element_size - 1)) == 0; }
     bool is_compact() const;
 };
 

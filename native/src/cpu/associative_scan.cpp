@@ -70,8 +70,9 @@ class AssociativeScan {
     using X = VectorOf<S>;
     static constexpr int64_t n = lanes<S>();
 
-    explicit AssociativeScan(const AssociativeScanParams& p)
-        : p(p), channels(p.shape.channels), lanes_are_channels(p.shape.layout == Layout::channel_contiguous) {}
+    AssociativeScan(const AssociativeScanParams& p, bool stream)
+        : p(p), channels(p.shape.channels), lanes_are_channels(p.shape.layout == Layout::channel_contiguous),
+          stream(stream && p.x.data != p.y.data) {}
 
     void begin(const Piece& piece, int64_t channel, int64_t count, State* state) const {
         const State* initial = static_cast<const State*>(p.initial_state);
@@ -148,17 +149,18 @@ class AssociativeScan {
 
     template <bool reversed>
     void scan_time(const S* x, S* y, int64_t count, State* state) const {
+        const bool streams = stream && can_stream_steps<reversed>(y, count), exclusive = p.exclusive;
         X carry = broadcast<X>(*state);
         int64_t i = 0;
-        for (; i < count; i += n) {
-            const bool full = i + n <= count;
-            const X inclusive = Operator::combine(
-                carry, scan_lanes(full ? load_steps<reversed>(x, count, i) : load_tail<reversed>(x, count, i)));
-            const X result = p.exclusive ? shift_up_one(inclusive, carry) : inclusive;
-            if (full)
-                store_steps<reversed>(y, count, i, result);
-            else
-                store_last_steps<reversed>(y, count - SSM_MUTATE("associative_scan.cpu.off_by_one_tail", 0, 1), i, result);
+        for (; i + n <= count; i += n) {
+            const X inclusive = Operator::combine(carry, scan_lanes(load_steps<reversed>(x, count, i)));
+            store_steps<reversed>(y, count, i, exclusive ? shift_up_one(inclusive, carry) : inclusive, streams);
+            carry = broadcast_last(inclusive);
+        }
+        if (i < count) {
+            const X inclusive = Operator::combine(carry, scan_lanes(load_tail<reversed>(x, count, i)));
+            store_last_steps<reversed>(y, count - SSM_MUTATE("associative_scan.cpu.off_by_one_tail", 0, 1), i,
+                                       exclusive ? shift_up_one(inclusive, carry) : inclusive);
             carry = broadcast_last(inclusive);
         }
         *state = lane<State>(carry, 0);
@@ -175,50 +177,66 @@ class AssociativeScan {
         *state = lane<State>(Operator::combine(broadcast<X>(*state), scan_lanes(total)), n - 1);
     }
 
-    void scan_channels(const Piece& piece, const S* x, S* y, int64_t count, State* state) const {
-        for (int64_t i = 0; i < piece.count; ++i) {
-            const int64_t t = p.shape.reverse ? piece.count - 1 - i : i;
-            const S* xt = x + t * p.x.time_stride;
-            S* yt = y + t * p.y.time_stride;
-            int64_t c = 0;
-            for (; c + n <= count; c += n) {
-                const X before = load(state + c), after = Operator::combine(before, load(xt + c));
-                store(state + c, after);
-                store(yt + c, p.exclusive ? before : after);
+    // Some steps at a time, so that the states are loaded and stored less often. y is null where only the state is wanted.
+    template <int Steps>
+    HWY_INLINE void steps_of_channels(const S* x, S* y, int64_t sign, int64_t count, State* state, bool streams) const {
+        const int64_t xs = sign * p.x.time_stride, ys = sign * p.y.time_stride;
+        const bool exclusive = p.exclusive;
+        int64_t c = 0;
+        for (; c + n <= count; c += n) {
+            X s = load(state + c);
+            for (int k = 0; k < Steps; ++k) {
+                const X before = s;
+                s = Operator::combine(s, load(x + k * xs + c));
+                if (y)
+                    store_or_stream(y + k * ys + c, exclusive ? before : s, streams);
             }
-            if (c < count) {
-                const int64_t some = count - c;
-                const X before = load_some(state + c, some), after = Operator::combine(before, load_some(xt + c, some));
-                store_some(state + c, after, some);
-                store_some(yt + c, p.exclusive ? before : after, some);
+            store(state + c, s);
+        }
+        if (c < count) {
+            const int64_t some = count - c;
+            X s = load_some(state + c, some);
+            for (int k = 0; k < Steps; ++k) {
+                const X before = s;
+                s = Operator::combine(s, load_some(x + k * xs + c, some));
+                if (y)
+                    store_some(y + k * ys + c, exclusive ? before : s, some);
             }
+            store_some(state + c, s, some);
         }
     }
 
+    void scan_channels(const Piece& piece, const S* x, S* y, int64_t count, State* state) const {
+        constexpr int most_steps = 4;
+        const bool streams = stream && y && can_stream(y, p.y.time_stride);
+        const int64_t sign = p.shape.reverse ? -1 : 1, first = p.shape.reverse ? piece.count - 1 : 0;
+        int64_t i = 0;
+        const auto run = [&](auto steps) HWY_ATTR {
+            const int64_t t = first + sign * i;
+            steps_of_channels<decltype(steps)::value>(x + t * p.x.time_stride, y ? y + t * p.y.time_stride : nullptr, sign,
+                                                      count, state, streams);
+            i += decltype(steps)::value;
+        };
+        while (i + most_steps <= piece.count)
+            run(std::integral_constant<int, most_steps>());
+        while (i < piece.count)
+            run(std::integral_constant<int, 1>());
+    }
+
     void aggregate_channels(const Piece& piece, const S* x, int64_t count, State* state) const {
-        for (int64_t i = 0; i < piece.count; ++i) {
-            const int64_t t = p.shape.reverse ? piece.count - 1 - i : i;
-            const S* xt = x + t * p.x.time_stride;
-            int64_t c = 0;
-            for (; c + n <= count; c += n)
-                store(state + c, Operator::combine(load(state + c), load(xt + c)));
-            if (c < count) {
-                const int64_t some = count - c;
-                store_some(state + c, Operator::combine(load_some(state + c, some), load_some(xt + c, some)), some);
-            }
-        }
+        scan_channels(piece, x, nullptr, count, state);
     }
 
     const AssociativeScanParams& p;
     const int64_t channels;
-    const bool lanes_are_channels;
+    const bool lanes_are_channels, stream;
 };
 
 void associative_scan_task(const AssociativeScanParams& p, const TilePlan& plan, int64_t task) {
     with_storage(p.type, [&](auto type) {
         using S = typename decltype(type)::type;
         const auto run = [&](auto op) {
-            run_task(AssociativeScan<S, decltype(op)>(p), p.shape, plan, p.workspace.data, task);
+            run_task(AssociativeScan<S, decltype(op)>(p, plan.stream), p.shape, plan, p.workspace.data, task);
         };
         if (p.combine == Combine::add)
             run(AddOperator());
@@ -245,7 +263,8 @@ namespace {
 HWY_EXPORT(associative_scan_task);
 
 TilePlan plan(const BackendContext* context, const AssociativeScanParams& p) {
-    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)), context->associative_scan_tile);
+    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)), context->associative_scan_tile, 2,
+                      last_level_cache());
 }
 } // namespace
 

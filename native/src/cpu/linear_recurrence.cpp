@@ -21,8 +21,9 @@ class LinearRecurrence {
     using X = VectorOf<S>;
     static constexpr int64_t n = lanes<S>();
 
-    explicit LinearRecurrence(const LinearRecurrenceParams& p)
-        : p(p), channels(p.shape.channels), step(p.shape.layout == Layout::channel_contiguous) {}
+    LinearRecurrence(const LinearRecurrenceParams& p, bool stream)
+        : p(p), channels(p.shape.channels), lanes_are_channels(p.shape.layout == Layout::channel_contiguous),
+          stream(stream && p.h.data != p.a.data && p.h.data != p.b.data) {}
 
     void begin(const Piece& piece, int64_t channel, int64_t count, State* state) const {
         const State* initial = static_cast<const State*>(p.initial_state);
@@ -38,7 +39,7 @@ class LinearRecurrence {
     void scan(const Piece& piece, int64_t batch, int64_t channel, int64_t count, State* state) const {
         const S *a = at(p.a, piece, batch, channel), *b = at(p.b, piece, batch, channel);
         S* h = at(p.h, piece, batch, channel);
-        if (step)
+        if (lanes_are_channels)
             scan_channels(piece, a, b, h, count, state);
         else if (p.shape.reverse)
             scan_time<true>(a, b, h, piece.count, state);
@@ -53,7 +54,7 @@ class LinearRecurrence {
 
     void aggregate(const Piece& piece, int64_t batch, int64_t channel, int64_t count, State* factor, State* state) const {
         const S *a = at(p.a, piece, batch, channel), *b = at(p.b, piece, batch, channel);
-        if (step)
+        if (lanes_are_channels)
             aggregate_channels(piece, a, b, count, factor, state);
         else if (p.shape.reverse)
             aggregate_time<true>(a, b, piece.count, factor, state);
@@ -82,13 +83,14 @@ class LinearRecurrence {
 
     template <bool reversed>
     void scan_time(const S* a, const S* b, S* h, int64_t count, State* state) const {
+        const bool streams = stream && can_stream_steps<reversed>(h, count);
         X carry = broadcast<X>(*state);
         int64_t i = 0;
         for (; i + n <= count; i += n) {
             X f = load_steps<reversed>(a, count, i), x = load_steps<reversed>(b, count, i);
             scan_affine(f, x);
             x = multiply_add(f, carry, x);
-            store_steps<reversed>(h, count, i, x);
+            store_steps<reversed>(h, count, i, x, streams);
             carry = broadcast_last(x);
         }
         if (i < count) {
@@ -101,72 +103,127 @@ class LinearRecurrence {
         *state = lane<State>(carry, 0);
     }
 
+    // sum of b_i times the product of the a behind it: the lanes run backward, so that those products are one scan of the
+    // lanes, and the sums of the vectors stay apart, lane by lane, to the end.
     template <bool reversed>
     void aggregate_time(const S* a, const S* b, int64_t count, State* factor, State* state) const {
-        X total = broadcast<X>(*factor), carry = broadcast<X>(*state);
-        const auto take = [&](X f, X x) HWY_ATTR {
+        const X one = constant<X>(1);
+        X total = broadcast<X>(*factor), sum = constant<X>(0);
+        X before = broadcast<X>(*state);
+        int64_t i = 0;
+        for (; i + n <= count; i += n) {
+            const X products = scan_product(load_steps_backward<reversed>(a, count, i));
+            const X behind = shift_up_one(products, one), all = broadcast_last(products);
+            sum = multiply_add(all, sum, multiply(behind, load_steps_backward<reversed>(b, count, i)));
+            before = multiply(all, before);
+            total = multiply(all, total);
+        }
+        X carry = add(before, sum_of_lanes(sum));
+        if (i < count) {
+            X f = last_factor<reversed>(a, count, i), x = load_last_steps<reversed>(b, count, i, element<S>(0));
             scan_affine(f, x);
             carry = broadcast_last(multiply_add(f, carry, x));
             total = multiply(total, broadcast_last(f));
-        };
-        int64_t i = 0;
-        for (; i + n <= count; i += n)
-            take(load_steps<reversed>(a, count, i), load_steps<reversed>(b, count, i));
-        if (i < count)
-            take(last_factor<reversed>(a, count, i), load_last_steps<reversed>(b, count, i, element<S>(0)));
+        }
         *factor = lane<State>(total, 0);
         *state = lane<State>(carry, 0);
     }
 
+    // Some steps at a time, so that the states are loaded and stored less often.
+    static constexpr int most_steps = 4;
+
+    template <int Steps>
+    HWY_INLINE void scan_steps_of_channels(const S* a, const S* b, S* h, int64_t sign, int64_t count, State* state,
+                                           bool streams) const {
+        const int64_t as = sign * p.a.time_stride, bs = sign * p.b.time_stride, hs = sign * p.h.time_stride;
+        int64_t c = 0;
+        for (; c + n <= count; c += n) {
+            X x = load(state + c);
+            for (int k = 0; k < Steps; ++k) {
+                x = multiply_add(load(a + k * as + c), x, load(b + k * bs + c));
+                store_or_stream(h + k * hs + c, x, streams);
+            }
+            store(state + c, x);
+        }
+        if (c < count) {
+            const int64_t some = count - c;
+            X x = load_some(state + c, some);
+            for (int k = 0; k < Steps; ++k) {
+                x = multiply_add(load_some(a + k * as + c, some), x, load_some(b + k * bs + c, some));
+                store_some(h + k * hs + c, x, some);
+            }
+            store_some(state + c, x, some);
+        }
+    }
+
     void scan_channels(const Piece& piece, const S* a, const S* b, S* h, int64_t count, State* state) const {
-        const int64_t full = count / n * n;
-        for (int64_t i = 0; i < piece.count; ++i) {
-            const int64_t t = p.shape.reverse ? piece.count - 1 - i : i;
-            const S *at = a + t * p.a.time_stride, *bt = b + t * p.b.time_stride;
-            S* ht = h + t * p.h.time_stride;
-            for (int64_t c = 0; c < full; c += n) {
-                const X x = multiply_add(load(at + c), load(state + c), load(bt + c));
-                store(state + c, x);
-                store(ht + c, x);
+        const bool streams = stream && can_stream(h, p.h.time_stride);
+        const int64_t sign = p.shape.reverse ? -1 : 1, first = p.shape.reverse ? piece.count - 1 : 0;
+        int64_t i = 0;
+        const auto run = [&](auto steps) HWY_ATTR {
+            const int64_t t = first + sign * i;
+            scan_steps_of_channels<decltype(steps)::value>(a + t * p.a.time_stride, b + t * p.b.time_stride,
+                                                           h + t * p.h.time_stride, sign, count, state, streams);
+            i += decltype(steps)::value;
+        };
+        while (i + most_steps <= piece.count)
+            run(std::integral_constant<int, most_steps>());
+        while (i < piece.count)
+            run(std::integral_constant<int, 1>());
+    }
+
+    template <int Steps>
+    HWY_INLINE void aggregate_steps_of_channels(const S* a, const S* b, int64_t sign, int64_t count, State* factor,
+                                                State* state) const {
+        const int64_t as = sign * p.a.time_stride, bs = sign * p.b.time_stride;
+        int64_t c = 0;
+        for (; c + n <= count; c += n) {
+            X x = load(state + c), f = load(factor + c);
+            for (int k = 0; k < Steps; ++k) {
+                const X at = load(a + k * as + c);
+                x = multiply_add(at, x, load(b + k * bs + c));
+                f = multiply(at, f);
             }
-            if (full < count) {
-                const int64_t some = count - full;
-                const X x =
-                    multiply_add(load_some(at + full, some), load_some(state + full, some), load_some(bt + full, some));
-                store_some(state + full, x, some);
-                store_some(ht + full, x, some);
+            store(state + c, x);
+            store(factor + c, f);
+        }
+        if (c < count) {
+            const int64_t some = count - c;
+            X x = load_some(state + c, some), f = load_some(factor + c, some);
+            for (int k = 0; k < Steps; ++k) {
+                const X at = load_some(a + k * as + c, some);
+                x = multiply_add(at, x, load_some(b + k * bs + c, some));
+                f = multiply(at, f);
             }
+            store_some(state + c, x, some);
+            store_some(factor + c, f, some);
         }
     }
 
     void aggregate_channels(const Piece& piece, const S* a, const S* b, int64_t count, State* factor, State* state) const {
-        for (int64_t i = 0; i < piece.count; ++i) {
-            const int64_t t = p.shape.reverse ? piece.count - 1 - i : i;
-            const S *at = a + t * p.a.time_stride, *bt = b + t * p.b.time_stride;
-            int64_t c = 0;
-            for (; c + n <= count; c += n) {
-                const X f = load(at + c);
-                store(state + c, multiply_add(f, load(state + c), load(bt + c)));
-                store(factor + c, multiply(f, load(factor + c)));
-            }
-            if (c < count) {
-                const int64_t some = count - c;
-                const X f = load_some(at + c, some);
-                store_some(state + c, multiply_add(f, load_some(state + c, some), load_some(bt + c, some)), some);
-                store_some(factor + c, multiply(f, load_some(factor + c, some)), some);
-            }
-        }
+        const int64_t sign = p.shape.reverse ? -1 : 1, first = p.shape.reverse ? piece.count - 1 : 0;
+        int64_t i = 0;
+        const auto run = [&](auto steps) HWY_ATTR {
+            const int64_t t = first + sign * i;
+            aggregate_steps_of_channels<decltype(steps)::value>(a + t * p.a.time_stride, b + t * p.b.time_stride, sign,
+                                                                count, factor, state);
+            i += decltype(steps)::value;
+        };
+        while (i + most_steps <= piece.count)
+            run(std::integral_constant<int, most_steps>());
+        while (i < piece.count)
+            run(std::integral_constant<int, 1>());
     }
 
     const LinearRecurrenceParams& p;
     const int64_t channels;
-    const bool step; // lanes are channels
+    const bool lanes_are_channels, stream;
 };
 
 void linear_recurrence_task(const LinearRecurrenceParams& p, const TilePlan& plan, int64_t task) {
     with_storage(p.type, [&](auto type) {
         using S = typename decltype(type)::type;
-        run_task(LinearRecurrence<S>(p), p.shape, plan, p.workspace.data, task);
+        run_task(LinearRecurrence<S>(p, plan.stream), p.shape, plan, p.workspace.data, task);
     });
 }
 
@@ -182,7 +239,8 @@ namespace {
 HWY_EXPORT(linear_recurrence_task);
 
 TilePlan plan(const BackendContext* context, const LinearRecurrenceParams& p) {
-    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)), context->linear_recurrence_tile);
+    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)), context->linear_recurrence_tile, 3,
+                      last_level_cache());
 }
 } // namespace
 

@@ -22,8 +22,9 @@ class LinearRecurrenceBackward {
     static constexpr int64_t n = lanes<S>();
 
     // shape: as in the call, with reverse turned round.
-    LinearRecurrenceBackward(const LinearRecurrenceBackwardParams& p, const SequenceShape& shape)
-        : p(p), shape(shape), channels(shape.channels), lanes_are_channels(shape.layout == Layout::channel_contiguous) {}
+    LinearRecurrenceBackward(const LinearRecurrenceBackwardParams& p, const SequenceShape& shape, bool stream)
+        : p(p), shape(shape), channels(shape.channels), lanes_are_channels(shape.layout == Layout::channel_contiguous),
+          stream(stream) {}
 
     void begin(const Piece& piece, int64_t channel, int64_t count, State* state) const {
         const State* last = static_cast<const State*>(p.grad_last_state);
@@ -96,6 +97,8 @@ class LinearRecurrenceBackward {
         const S *a = at(p.a, piece, batch, channel), *grad_h = at(p.grad_h, piece, batch, channel);
         const S* h = at(p.h, piece, batch, channel);
         S *grad_a = at(p.grad_a, piece, batch, channel), *grad_b = at(p.grad_b, piece, batch, channel);
+        const bool stream_a = stream && can_stream_steps<reversed>(grad_a, count);
+        const bool stream_b = stream && can_stream_steps<reversed>(grad_b, count);
         X carry = broadcast<X>(*state);
         X beyond = constant<X>(0); // h before the last step of the run
         // Steps whose h_{t-1} lies in memory: all but the one that ends the sequence.
@@ -116,7 +119,7 @@ class LinearRecurrenceBackward {
             carry = broadcast_last(q);
             if (grad_b) {
                 if (full)
-                    store_steps<reversed>(grad_b, count, i, g);
+                    store_steps<reversed>(grad_b, count, i, g, stream_b);
                 else
                     store_last_steps<reversed>(
                         grad_b, count - SSM_MUTATE("linear_recurrence_backward.cpu.off_by_one_tail", 0, 1), i, g);
@@ -137,7 +140,7 @@ class LinearRecurrenceBackward {
                 }
                 const X ga = multiply(g, factor_of(before));
                 if (full)
-                    store_steps<reversed>(grad_a, count, i, ga);
+                    store_steps<reversed>(grad_a, count, i, ga, stream_a);
                 else
                     store_last_steps<reversed>(grad_a, count, i, ga);
             }
@@ -149,14 +152,21 @@ class LinearRecurrenceBackward {
     void aggregate_time(const Piece& piece, int64_t batch, int64_t channel, State* factor, State* state) const {
         const int64_t count = piece.count;
         const S *a = at(p.a, piece, batch, channel), *grad_h = at(p.grad_h, piece, batch, channel);
-        X total = broadcast<X>(*factor), carry = broadcast<X>(*state);
-        for (int64_t i = 0; i < count; i += n) {
-            const bool full = i + n <= count;
-            X f = full ? load_steps<reversed>(a, count, i) : load_last_steps<reversed>(a, count, i, element<S>(1));
-            const X gh =
-                full ? load_steps<reversed>(grad_h, count, i) : load_last_steps<reversed>(grad_h, count, i, element<S>(0));
-            f = factor_of(f);
-            X q = multiply(f, gh);
+        // The lanes run backward: the product of a step's coefficient with those behind it is one scan of the lanes, and
+        // the sums of the vectors stay apart, lane by lane, to the end.
+        X total = broadcast<X>(*factor), before = broadcast<X>(*state), sum = constant<X>(0);
+        int64_t i = 0;
+        for (; i + n <= count; i += n) {
+            const X products = scan_product(factor_of(load_steps_backward<reversed>(a, count, i)));
+            const X all = broadcast_last(products);
+            sum = multiply_add(all, sum, multiply(products, load_steps_backward<reversed>(grad_h, count, i)));
+            before = multiply(all, before);
+            total = multiply(all, total);
+        }
+        X carry = add(before, sum_of_lanes(sum));
+        if (i < count) {
+            X f = factor_of(load_last_steps<reversed>(a, count, i, element<S>(1)));
+            X q = multiply(f, load_last_steps<reversed>(grad_h, count, i, element<S>(0)));
             scan_affine(f, q);
             carry = broadcast_last(multiply_add(f, carry, q));
             total = multiply(total, broadcast_last(f));
@@ -170,42 +180,39 @@ class LinearRecurrenceBackward {
         const S* h = at(p.h, piece, batch, channel);
         S *grad_a = at(p.grad_a, piece, batch, channel), *grad_b = at(p.grad_b, piece, batch, channel);
         const State* initial = static_cast<const State*>(p.initial_state);
+        const bool stream_a = stream && can_stream(grad_a, p.grad_a.time_stride);
+        const bool stream_b = stream && can_stream(grad_b, p.grad_b.time_stride);
         for (int64_t i = 0; i < piece.count; ++i) {
             const int64_t t = shape.reverse ? piece.count - 1 - i : i;
             const bool at_end = piece.ends && i + 1 == piece.count; // forward, the sequence's first step
             const S *at = a + t * p.a.time_stride, *ght = grad_h + t * p.grad_h.time_stride;
             // This scan runs against the forward one: the step before t, forward, is the next one here.
-            const S* ht = h ? h + (t + (shape.reverse ? -1 : 1)) * p.h.time_stride : nullptr;
-            for (int64_t c = 0; c < count; c += n) {
-                const int64_t some = std::min(n, count - c);
-                const bool full = some == n;
-                const X f = factor_of(full ? load(at + c) : load_some(at + c, some));
-                const X gh = full ? load(ght + c) : load_some(ght + c, some);
-                const X g = add(gh, full ? load(state + c) : load_some(state + c, some));
-                const X q = multiply(f, g);
-                if (full)
-                    store(state + c, q);
-                else
-                    store_some(state + c, q, some);
-                if (grad_b) {
-                    S* to = grad_b + t * p.grad_b.time_stride + c;
-                    if (full)
-                        store(to, g);
-                    else
-                        store_some(to, g, some);
+            const S* ht = grad_a && !at_end ? h + (t + (shape.reverse ? -1 : 1)) * p.h.time_stride : nullptr;
+            const State* first = initial && SSM_MUTATE("linear_recurrence_backward.cpu.initial_state", true, false)
+                                     ? initial + piece.row * channels + channel
+                                     : nullptr;
+            S* gat = grad_a ? grad_a + t * p.grad_a.time_stride : nullptr;
+            S* gbt = grad_b ? grad_b + t * p.grad_b.time_stride : nullptr;
+            int64_t c = 0;
+            for (; c + n <= count; c += n) {
+                const X g = add(load(ght + c), load(state + c));
+                store(state + c, multiply(factor_of(load(at + c)), g));
+                if (gbt)
+                    store_or_stream(gbt + c, g, stream_b);
+                if (gat) {
+                    const X before = ht ? load(ht + c) : first ? load(first + c) : constant<X>(0);
+                    store_or_stream(gat + c, multiply(g, factor_of(before)), stream_a);
                 }
-                if (grad_a) {
-                    X before = constant<X>(0);
-                    if (!at_end)
-                        before = full ? load(ht + c) : load_some(ht + c, some);
-                    else if (initial && SSM_MUTATE("linear_recurrence_backward.cpu.initial_state", true, false))
-                        before = load_some(initial + piece.row * channels + channel + c, some);
-                    S* to = grad_a + t * p.grad_a.time_stride + c;
-                    const X ga = multiply(g, factor_of(before));
-                    if (full)
-                        store(to, ga);
-                    else
-                        store_some(to, ga, some);
+            }
+            if (c < count) {
+                const int64_t some = count - c;
+                const X g = add(load_some(ght + c, some), load_some(state + c, some));
+                store_some(state + c, multiply(factor_of(load_some(at + c, some)), g), some);
+                if (gbt)
+                    store_some(gbt + c, g, some);
+                if (gat) {
+                    const X before = ht ? load_some(ht + c, some) : first ? load_some(first + c, some) : constant<X>(0);
+                    store_some(gat + c, multiply(g, factor_of(before)), some);
                 }
             }
         }
@@ -217,11 +224,16 @@ class LinearRecurrenceBackward {
         for (int64_t i = 0; i < piece.count; ++i) {
             const int64_t t = shape.reverse ? piece.count - 1 - i : i;
             const S *at = a + t * p.a.time_stride, *ght = grad_h + t * p.grad_h.time_stride;
-            for (int64_t c = 0; c < count; c += n) {
-                const int64_t some = std::min(n, count - c);
+            int64_t c = 0;
+            for (; c + n <= count; c += n) {
+                const X f = factor_of(load(at + c));
+                store(state + c, multiply(f, add(load(ght + c), load(state + c))));
+                store(factor + c, multiply(f, load(factor + c)));
+            }
+            if (c < count) {
+                const int64_t some = count - c;
                 const X f = factor_of(load_some(at + c, some));
-                const X q = multiply(f, add(load_some(ght + c, some), load_some(state + c, some)));
-                store_some(state + c, q, some);
+                store_some(state + c, multiply(f, add(load_some(ght + c, some), load_some(state + c, some))), some);
                 store_some(factor + c, multiply(f, load_some(factor + c, some)), some);
             }
         }
@@ -230,14 +242,14 @@ class LinearRecurrenceBackward {
     const LinearRecurrenceBackwardParams& p;
     const SequenceShape& shape;
     const int64_t channels;
-    const bool lanes_are_channels;
+    const bool lanes_are_channels, stream;
 };
 
 void linear_recurrence_backward_task(const LinearRecurrenceBackwardParams& p, const SequenceShape& shape,
                                      const TilePlan& plan, int64_t task) {
     with_storage(p.type, [&](auto type) {
         using S = typename decltype(type)::type;
-        run_task(LinearRecurrenceBackward<S>(p, shape), shape, plan, p.workspace.data, task);
+        run_task(LinearRecurrenceBackward<S>(p, shape, plan.stream), shape, plan, p.workspace.data, task);
     });
 }
 
@@ -259,7 +271,8 @@ SequenceShape turned(const LinearRecurrenceBackwardParams& p) {
 }
 
 TilePlan plan(const BackendContext* context, const LinearRecurrenceBackwardParams& p) {
-    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)), context->linear_recurrence_backward_tile);
+    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)), context->linear_recurrence_backward_tile, 5,
+                      last_level_cache());
 }
 } // namespace
 

@@ -10,16 +10,34 @@
 
 #include "core/mutate.h"
 
+#include <atomic>
+
 #ifndef SSM_CPU_SELECTIVE_SCAN_PLAN_
 #define SSM_CPU_SELECTIVE_SCAN_PLAN_
 namespace ssm::cpu {
-// Blocks of channels never cross a group. A task is a batch element, a group and some neighbouring blocks of it.
+// Blocks of channels, one vector wide, never cross a group of B and C. A task is a batch element, a group and some
+// neighbouring blocks of it over all time; or, where there are few channels, one block over one chunk of time. Then a chunk
+//   1. runs from zero for its last state and the sum of its s,
+//   2. waits for the state its predecessor leaves and publishes exp(a sum s) times it plus its own,
+//   3. runs again from its predecessor's state.
+// The cut into chunks depends on the shape alone; that of the channels changes no bit.
 struct SelectiveScanPlan {
-    int64_t group_channels;
-    int64_t blocks_per_task;
-    int64_t tasks_per_group;
+    int64_t lanes, group_channels;
+    int64_t blocks; // of a group
+    int64_t blocks_per_task, tasks_per_group;
+    int64_t chunk, chunks; // steps; 1 chunk: not cut
     int64_t tasks;
     int64_t time_block;
+    int64_t area_bytes; // a task's scratch: a flag (64 bytes), then a and h of each of its blocks, [state][lane]
+    int64_t areas;
+    int64_t slot_bytes; // where chunks meet: a flag (64 bytes) and the states of a block
+    int64_t slots;
+
+    uint64_t workspace_bytes() const { return static_cast<uint64_t>(areas * area_bytes + slots * slot_bytes); }
+    std::atomic<int64_t>& flag(void* base, int64_t offset) const {
+        return *reinterpret_cast<std::atomic<int64_t>*>(static_cast<char*>(base) + offset);
+    }
+    int64_t slot_offset(int64_t slot) const { return areas * area_bytes + slot * slot_bytes; }
 };
 } // namespace ssm::cpu
 #endif
@@ -80,36 +98,86 @@ class SelectiveScan {
     SelectiveScan(const SelectiveScanParams& p, const SelectiveScanPlan& plan) : p(p), plan(plan) {}
 
     void run(int64_t task) {
-        const int64_t blocks = (plan.group_channels + n - 1) / n;
-        batch = task / (plan.tasks_per_group * p.groups);
-        group = task / plan.tasks_per_group % p.groups;
-        const int64_t first = task % plan.tasks_per_group * plan.blocks_per_task;
-        const int64_t last = std::min(blocks, first + plan.blocks_per_task);
-        // The task's part of the workspace: for each block a and the states, [state][lane].
-        A* const base =
-            static_cast<A*>(p.workspace.data) + ((batch * p.groups + group) * blocks + first) * (2 * p.states * n);
-        for (int64_t block = first; block < last; ++block)
-            prepare(channel_of(block), width_of(block), base + (block - first) * 2 * p.states * n);
-        for_each_piece(p.shape, batch, 0, p.shape.length, [&](const Piece& piece) {
-            for (int64_t block = first; block < last; ++block)
-                begin(piece, channel_of(block), width_of(block), states_of(base, block - first));
-            for (int64_t t = 0; t < piece.count; t += plan.time_block) {
-                loaded = -1;
-                const int64_t steps = std::min(plan.time_block, piece.count - t);
-                for (int64_t block = first; block < last; ++block)
-                    scan(piece.time + t, steps, channel_of(block), width_of(block),
-                         base + (block - first) * 2 * p.states * n);
-            }
-            for (int64_t block = first; block < last; ++block)
-                finish(piece, channel_of(block), width_of(block), states_of(base, block - first));
-        });
+        // No more tasks run at once than there are areas.
+        int64_t area = 0;
+        while (plan.flag(p.workspace.data, area * plan.area_bytes).exchange(1, std::memory_order_acquire) != 0)
+            area = (area + 1) % plan.areas;
+        base = reinterpret_cast<A*>(static_cast<char*>(p.workspace.data) + area * plan.area_bytes + 64);
+        if (plan.chunks == 1)
+            run_blocks(task);
+        else
+            run_chunk(task);
+        plan.flag(p.workspace.data, area * plan.area_bytes).store(0, std::memory_order_release);
     }
 
   private:
+    void run_blocks(int64_t task) {
+        batch = task / (plan.tasks_per_group * p.groups);
+        group = task / plan.tasks_per_group % p.groups;
+        first = task % plan.tasks_per_group * plan.blocks_per_task;
+        last = std::min(plan.blocks, first + plan.blocks_per_task);
+        for (int64_t block = first; block < last; ++block)
+            prepare(channel_of(block), width_of(block), a_of(block));
+        for_each_piece(p.shape, batch, 0, p.shape.length, [&](const Piece& piece) { run_piece<true>(piece); });
+    }
+
+    void run_chunk(int64_t task) {
+        const int64_t chunk = task / plan.slots, slot = task % plan.slots;
+        batch = slot / (plan.blocks * p.groups);
+        group = slot / plan.blocks % p.groups;
+        first = slot % plan.blocks;
+        last = first + 1;
+        A *const a = a_of(first), *const h = h_of(first);
+        prepare(channel_of(first), width_of(first), a);
+        const int64_t begin = chunk * plan.chunk, end = std::min(p.shape.length, begin + plan.chunk);
+        const bool is_last = chunk + 1 == plan.chunks;
+        const Tag<Lane> d;
+        bool restarts = false; // a sequence starts inside: nothing of the predecessor's state gets past it
+        hn::Store(hn::Zero(d), d, total);
+        if (!is_last) {
+            std::fill_n(h, p.states * n, A{});
+            for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) {
+                restarts = restarts || piece.starts;
+                run_piece<false>(piece);
+            });
+        }
+        std::atomic<int64_t>& flag = plan.flag(p.workspace.data, plan.slot_offset(slot));
+        A* const published = reinterpret_cast<A*>(static_cast<char*>(p.workspace.data) + plan.slot_offset(slot) + 64);
+        Backoff backoff;
+        while (flag.load(std::memory_order_acquire) != chunk)
+            backoff.pause();
+        const auto sum = hn::Load(d, total);
+        for (int64_t i = 0; i < p.states * n; i += n) {
+            const X own = load(h + i), before = chunk > 0 ? load(published + i) : constant<X>(0);
+            store(h + i, before);
+            const X after = multiply_add(transition<Lane>(sum, load(a + i)), before, own);
+            store(published + i, restarts ? own : SSM_MUTATE("selective_scan.cpu.lost_chunk", after, own));
+        }
+        flag.store(chunk + 1, std::memory_order_release);
+        for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { run_piece<true>(piece); });
+    }
+
+    // With outputs, or for the states and the sum of s alone.
+    template <bool outputs>
+    void run_piece(const Piece& piece) {
+        if (piece.starts)
+            for (int64_t block = first; block < last; ++block)
+                begin(piece, channel_of(block), width_of(block), h_of(block));
+        for (int64_t t = 0; t < piece.count; t += plan.time_block) {
+            loaded = -1;
+            const int64_t steps = std::min(plan.time_block, piece.count - t);
+            for (int64_t block = first; block < last; ++block)
+                scan<outputs>(piece.time + t, steps, channel_of(block), width_of(block), a_of(block), h_of(block));
+        }
+        if (outputs && piece.ends)
+            for (int64_t block = first; block < last; ++block)
+                finish(piece, channel_of(block), width_of(block), h_of(block));
+    }
+
+    A* a_of(int64_t block) const { return base + (block - first) * 2 * p.states * n; }
+    A* h_of(int64_t block) const { return a_of(block) + p.states * n; }
     int64_t channel_of(int64_t block) const { return group * plan.group_channels + block * n; }
     int64_t width_of(int64_t block) const { return std::min(n, plan.group_channels - block * n); }
-    A* states_of(A* base, int64_t index) const { return base + (2 * index + 1) * p.states * n; }
-
     // (width, N) in memory to [state][lane], unused lanes zero.
     void transpose(const A* from, int64_t width, A* to) const {
         for (int64_t state = 0; state < p.states; ++state)
@@ -146,33 +214,39 @@ class SelectiveScan {
         }
     }
 
+    // Rows along time, `rows` of them and `steps` long, to to[step * to_stride + row]; steps up to the next multiple of the
+    // lanes and rows up to the lanes are written.
+    template <class S>
+    static void transpose_rows(const S* from, int64_t row_stride, int64_t rows, int64_t steps, Lane* to, int64_t to_stride) {
+        const Tag<Lane> d;
+        int64_t i = 0;
+        if constexpr (std::is_same_v<S, Lane>)
+            for (; rows == n && i + n <= steps; i += n)
+                transpose_square(from + i, row_stride, to + i * to_stride, to_stride);
+        for (; i < steps; i += n) {
+            alignas(64) Lane square[n * n] = {};
+            const int64_t some = std::min(n, steps - i);
+            for (int64_t r = 0; r < rows; ++r) {
+                const S* row = from + r * row_stride + i;
+                hn::Store((some == n ? load(row) : load_some(row, some)).re, d, square + r * n);
+            }
+            transpose_square(square, n, to + i * to_stride, to_stride);
+        }
+    }
+
     // Channels [channel, channel + width) and steps [t, t + steps) as [step][lane], unused lanes zero.
     void load_block(const Sequence& s, int64_t t, int64_t steps, int64_t channel, int64_t width, Lane* to) const {
         const U* from =
             static_cast<const U*>(s.data) + batch * s.batch_stride + channel * s.channel_stride + t * s.time_stride;
         const Tag<Lane> d;
-        if (p.shape.layout == Layout::channel_contiguous) {
-            for (int64_t i = 0; i < steps; ++i) {
-                const U* row = from + i * s.time_stride;
-                hn::Store((width == n ? load(row) : load_some(row, width)).re, d, to + i * n);
-            }
-            return;
-        }
-        alignas(64) Lane row[most_steps + n];
-        for (int64_t l = 0; l < n; ++l) {
-            if (l < width) {
-                const U* channel_row = from + l * s.channel_stride;
-                int64_t i = 0;
-                for (; i + n <= steps; i += n)
-                    hn::StoreU(load(channel_row + i).re, d, row + i);
-                if (i < steps)
-                    hn::StoreU(load_some(channel_row + i, steps - i).re, d, row + i);
-            } else {
-                std::fill_n(row, steps, Lane{0});
-            }
+        if (p.shape.layout == Layout::time_contiguous)
+            transpose_rows(from, s.channel_stride, width, steps, to, n);
+        else if (width == n)
             for (int64_t i = 0; i < steps; ++i)
-                to[i * n + l] = row[i];
-        }
+                hn::Store(load(from + i * s.time_stride).re, d, to + i * n);
+        else
+            for (int64_t i = 0; i < steps; ++i)
+                hn::Store(load_some(from + i * s.time_stride, width).re, d, to + i * n);
     }
 
     void store_block(const Sequence& s, int64_t t, int64_t steps, int64_t channel, int64_t width, const Lane* from) const {
@@ -188,28 +262,53 @@ class SelectiveScan {
             }
             return;
         }
-        alignas(64) Lane row[most_steps + n];
-        for (int64_t l = 0; l < width; ++l) {
-            for (int64_t i = 0; i < steps; ++i)
-                row[i] = from[i * n + l];
-            U* channel_row = to + l * s.channel_stride;
-            int64_t i = 0;
-            for (; i + n <= steps; i += n)
-                store(channel_row + i, VectorOf<U>{hn::LoadU(d, row + i)});
-            if (i < steps)
-                store_some(channel_row + i, VectorOf<U>{hn::LoadU(d, row + i)}, steps - i);
+        int64_t i = 0;
+        if constexpr (std::is_same_v<U, Lane>)
+            for (; width == n && i + n <= steps; i += n)
+                transpose_square(from + i * n, n, to + i, s.channel_stride);
+        for (; i < steps; i += n) {
+            alignas(64) Lane square[n * n];
+            transpose_square(from + i * n, n, square, n);
+            const int64_t some = std::min(n, steps - i);
+            for (int64_t l = 0; l < width; ++l) {
+                const VectorOf<U> x = {hn::Load(d, square + l * n)};
+                if (some == n)
+                    store(to + l * s.channel_stride + i, x);
+                else
+                    store_some(to + l * s.channel_stride + i, x, some);
+            }
         }
     }
 
-    // b or c of `count` states from `state` on: [step][most_states].
-    void load_states(const StateSequence& s, int64_t t, int64_t steps, int64_t state, int64_t count, A* to) const {
+    // b or c of `count` states from `state` on as [step][state]: in place where it lies so, else copied to the buffer.
+    struct StepStates {
+        const A* data;
+        int64_t stride;
+    };
+    StepStates load_states(const StateSequence& s, int64_t t, int64_t steps, int64_t state, int64_t count, A* buffer) const {
         if (s.is_constant)
-            return;
+            return {nullptr, 0};
         const BC* from = static_cast<const BC*>(s.data) + batch * s.batch_stride + group * s.group_stride +
                          state * s.state_stride + t * s.time_stride;
-        for (int64_t i = 0; i < steps; ++i)
-            for (int64_t k = 0; k < count; ++k)
-                to[i * most_states + k] = lane<A>(load_some(from + i * s.time_stride + k * s.state_stride, 1), 0);
+        if constexpr (std::is_same_v<BC, A>)
+            if (s.state_stride == 1)
+                return {from, s.time_stride};
+        if constexpr (Traits<A>::complex) {
+            for (int64_t i = 0; i < steps; ++i)
+                for (int64_t k = 0; k < count; ++k)
+                    buffer[i * most_states + k] = from[i * s.time_stride + k * s.state_stride];
+        } else if (s.time_stride == 1) {
+            for (int64_t k = 0; k < count; k += n)
+                transpose_rows(from + k * s.state_stride, s.state_stride, std::min(n, count - k), steps, buffer + k,
+                               most_states);
+        } else {
+            for (int64_t i = 0; i < steps; ++i)
+                for (int64_t k = 0; k < count; k += n) {
+                    const BC* row = from + i * s.time_stride + k;
+                    store(buffer + i * most_states + k, X{(k + n <= count ? load(row) : load_some(row, count - k)).re});
+                }
+        }
+        return {buffer, most_states};
     }
 
     // Constant b or c of one block of channels: [state][lane].
@@ -222,54 +321,65 @@ class SelectiveScan {
                 to[k * n + l] = l < width ? from[l * p.states + k] : A{};
     }
 
-    void scan(int64_t t, int64_t steps, int64_t channel, int64_t width, A* a) {
-        A* const h = a + p.states * n;
+    template <bool outputs>
+    void scan(int64_t t, int64_t steps, int64_t channel, int64_t width, const A* a, A* h) {
         const Tag<Lane> d;
         alignas(64) Lane s[most_steps * n], su[most_steps * n], sum[most_steps * n], u[most_steps * n];
         load_block(p.dt, t, steps, channel, width, s);
         load_block(p.u, t, steps, channel, width, u);
         const auto bias = per_channel(p.dt_bias, channel, width);
+        auto s_total = hn::Load(d, total);
         for (int64_t i = 0; i < steps; ++i) {
             auto x = hn::Add(hn::Load(d, s + i * n), bias);
             if (p.dt_softplus)
                 x = softplus<Lane>(x);
+            s_total = hn::Add(s_total, x);
             hn::Store(x, d, s + i * n);
             hn::Store(hn::Mul(x, hn::Load(d, u + i * n)), d, su + i * n);
             hn::Store(hn::Zero(d), d, sum + i * n);
         }
+        hn::Store(s_total, d, total);
         for (int64_t state = 0; state < p.states; state += most_states) {
             const int64_t count = std::min(most_states, p.states - state);
             if (loaded != state) {
-                load_states(p.b, t, steps, state, count, b);
-                load_states(p.c, t, steps, state, count, c);
+                b = load_states(p.b, t, steps, state, count, b_buffer);
+                if (outputs)
+                    c = load_states(p.c, t, steps, state, count, c_buffer);
                 loaded = state;
             }
-            alignas(64) A constant_b[most_states * n], constant_c[most_states * n];
-            load_constant(p.b, channel, width, state, count, constant_b);
-            load_constant(p.c, channel, width, state, count, constant_c);
-            const auto each_states = [&](auto b_constant, auto c_constant) {
-                constexpr bool bc = decltype(b_constant)::value, cc = decltype(c_constant)::value;
-                const A *b_from = bc ? constant_b : b, *c_from = cc ? constant_c : c;
-                int64_t k = 0;
-                for (; k + 4 <= count; k += 4)
-                    steps_of_states<4, bc, cc>(steps, a + (state + k) * n, h + (state + k) * n, b_from + k * (bc ? n : 1),
-                                               c_from + k * (cc ? n : 1), s, su, sum);
-                for (; k < count; ++k)
-                    steps_of_states<1, bc, cc>(steps, a + (state + k) * n, h + (state + k) * n, b_from + k * (bc ? n : 1),
-                                               c_from + k * (cc ? n : 1), s, su, sum);
-            };
-            if (p.b.is_constant) {
-                if (p.c.is_constant)
-                    each_states(std::true_type(), std::true_type());
-                else
-                    each_states(std::true_type(), std::false_type());
+            const A* const as = a + state * n;
+            A* const hs = h + state * n;
+            if (p.b.is_constant || (outputs && p.c.is_constant)) {
+                alignas(64) A constant_b[most_states * n], constant_c[most_states * n];
+                load_constant(p.b, channel, width, state, count, constant_b);
+                load_constant(p.c, channel, width, state, count, constant_c);
+                for (int64_t k = 0; k < count; ++k) {
+                    const StepStates bk = {b.data + (b.data ? k : 0), b.stride}, ck = {c.data + (c.data ? k : 0), c.stride};
+                    const A *bc = constant_b + k * n, *cc = constant_c + k * n;
+                    if (!p.c.is_constant)
+                        states<1, true, false, outputs>(steps, as + k * n, hs + k * n, {bc, 0}, ck, s, su, sum);
+                    else if (!p.b.is_constant)
+                        states<1, false, true, outputs>(steps, as + k * n, hs + k * n, bk, {cc, 0}, s, su, sum);
+                    else
+                        states<1, true, true, outputs>(steps, as + k * n, hs + k * n, {bc, 0}, {cc, 0}, s, su, sum);
+                }
             } else {
-                if (p.c.is_constant)
-                    each_states(std::false_type(), std::true_type());
-                else
-                    each_states(std::false_type(), std::false_type());
+                int64_t k = 0;
+                const auto run = [&](auto number) HWY_ATTR {
+                    constexpr int many = decltype(number)::value;
+                    for (; k + many <= count; k += many)
+                        states<many, false, false, outputs>(steps, as + k * n, hs + k * n, {b.data + k, b.stride},
+                                                            {outputs ? c.data + k : nullptr, c.stride}, s, su, sum);
+                };
+                // As many as the registers hold beside the polynomial's coefficients.
+                if constexpr (HWY_TARGET == HWY_AVX3 && std::is_same_v<A, float>)
+                    run(std::integral_constant<int, 16>());
+                run(std::integral_constant<int, 4>());
+                run(std::integral_constant<int, 1>());
             }
         }
+        if (!outputs)
+            return;
         const auto skip = per_channel(p.d, channel, width);
         const auto twice = hn::Set(d, Traits<A>::complex ? Lane{2} : Lane{1});
         if (p.z.data)
@@ -284,26 +394,26 @@ class SelectiveScan {
                     width, sum);
     }
 
-    // Count states over all steps of the block.
-    template <int Count, bool b_constant, bool c_constant>
-    static void steps_of_states(int64_t steps, const A* a, A* h, const A* b, const A* c, const Lane* s, const Lane* su,
-                                Lane* sum) {
+    // Count states over all steps of the block. Constant b and c are [state][lane], the others [step][state].
+    template <int Count, bool b_constant, bool c_constant, bool outputs>
+    static void states(int64_t steps, const A* a, A* h, StepStates b, StepStates c, const Lane* s, const Lane* su,
+                       Lane* sum) {
         const Tag<Lane> d;
-        X av[Count], hv[Count];
-        for (int k = 0; k < Count; ++k) {
-            av[k] = load(a + k * n);
+        X hv[Count];
+        for (int k = 0; k < Count; ++k)
             hv[k] = load(h + k * n);
-        }
         for (int64_t i = 0; i < steps; ++i) {
             const auto si = hn::Load(d, s + i * n), sui = hn::Load(d, su + i * n);
-            auto y = hn::Load(d, sum + i * n);
+            auto y = outputs ? hn::Load(d, sum + i * n) : hn::Zero(d);
+            const A *bi = b.data + i * b.stride, *ci = c.data + (outputs ? i * c.stride : 0);
             for (int k = 0; k < Count; ++k) {
-                const X bv = b_constant ? load(b + k * n) : broadcast<X>(b[i * most_states + k]);
-                const X cv = c_constant ? load(c + k * n) : broadcast<X>(c[i * most_states + k]);
-                hv[k] = multiply_add(transition<Lane>(si, av[k]), hv[k], scaled<Lane>(sui, bv));
-                y = real_dot<Lane>(hv[k], cv, y);
+                const X bv = b_constant ? load(b.data + k * n) : broadcast<X>(bi[k]);
+                hv[k] = multiply_add(transition<Lane>(si, load(a + k * n)), hv[k], scaled<Lane>(sui, bv));
+                if (outputs)
+                    y = real_dot<Lane>(hv[k], c_constant ? load(c.data + k * n) : broadcast<X>(ci[k]), y);
             }
-            hn::Store(y, d, sum + i * n);
+            if (outputs)
+                hn::Store(y, d, sum + i * n);
         }
         for (int k = 0; k < Count; ++k)
             store(h + k * n, SSM_MUTATE("selective_scan.cpu.dropped_carry", hv[k], load(h + k * n)));
@@ -318,9 +428,12 @@ class SelectiveScan {
 
     const SelectiveScanParams& p;
     const SelectiveScanPlan& plan;
-    int64_t batch = 0, group = 0;
-    int64_t loaded = -1; // the first of the states whose b and c lie in the buffers
-    alignas(64) A b[most_steps * most_states], c[most_steps * most_states];
+    A* base = nullptr;
+    int64_t batch = 0, group = 0, first = 0, last = 0; // the task's blocks
+    int64_t loaded = -1;                               // the first of the states whose b and c are at hand
+    StepStates b = {}, c = {};
+    alignas(64) Lane total[n] = {}; // sum of s
+    alignas(64) A b_buffer[most_steps * most_states], c_buffer[most_steps * most_states];
 };
 
 void selective_scan_task(const SelectiveScanParams& p, const SelectiveScanPlan& plan, int64_t task) {
@@ -352,39 +465,55 @@ namespace {
 HWY_EXPORT(selective_scan_task);
 HWY_EXPORT(selective_scan_lanes);
 
-int64_t blocks_per_group(const SelectiveScanParams& p) {
-    const int64_t lanes = HWY_DYNAMIC_DISPATCH(selective_scan_lanes)(size_of(state_type(p.type)));
-    return (p.shape.channels / p.groups + lanes - 1) / lanes;
-}
-uint64_t workspace_bytes(const SelectiveScanParams& p) {
-    const int64_t lanes = HWY_DYNAMIC_DISPATCH(selective_scan_lanes)(size_of(state_type(p.type)));
-    return static_cast<uint64_t>(p.shape.batch * p.groups * blocks_per_group(p) * 2 * p.states * lanes * size_of(p.state));
+SelectiveScanPlan make_plan(const BackendContext* context, const SelectiveScanParams& p) {
+    constexpr int64_t few_channels = 64, default_chunk = 1024, most_steps = 64;
+    const int64_t threads = context->threads > 0 ? std::min(context->threads, usable_threads()) : usable_threads();
+    const int64_t tile = context->selective_scan_tile;
+    SelectiveScanPlan plan = {};
+    if (p.shape.channels == 0 || p.shape.batch == 0)
+        return plan;
+    plan.lanes = HWY_DYNAMIC_DISPATCH(selective_scan_lanes)(size_of(state_type(p.type)));
+    plan.group_channels = p.shape.channels / p.groups;
+    plan.blocks = (plan.group_channels + plan.lanes - 1) / plan.lanes;
+    const int64_t all_blocks = p.shape.batch * p.groups * plan.blocks;
+    plan.time_block = tile > 0 ? std::min(tile, most_steps) : most_steps;
+    plan.chunk = tile > 0 ? tile : default_chunk;
+    plan.chunks = 1;
+    if (p.shape.length > plan.chunk &&
+        (tile > 0 || (p.shape.batch * p.shape.channels <= few_channels && p.shape.length > 2 * plan.chunk)))
+        plan.chunks = (p.shape.length + plan.chunk - 1) / plan.chunk;
+    // Enough tasks for every thread, but blocks together share the conversion of B and C.
+    plan.blocks_per_task =
+        plan.chunks > 1 ? 1 : std::clamp<int64_t>(all_blocks / (4 * threads), 1, std::min<int64_t>(plan.blocks, 8));
+    plan.tasks_per_group = (plan.blocks + plan.blocks_per_task - 1) / plan.blocks_per_task;
+    plan.tasks = plan.chunks > 1 ? all_blocks * plan.chunks : p.shape.batch * p.groups * plan.tasks_per_group;
+    const int64_t block_bytes = (p.states * plan.lanes * size_of(p.state) + 63) / 64 * 64;
+    plan.area_bytes = 64 + plan.blocks_per_task * 2 * block_bytes;
+    plan.areas = std::min<int64_t>(plan.tasks, usable_threads());
+    plan.slot_bytes = 64 + block_bytes;
+    plan.slots = plan.chunks > 1 ? all_blocks : 0;
+    return plan;
 }
 } // namespace
 
 int32_t selective_scan(BackendContext* context, const SelectiveScanParams* params) {
     const SelectiveScanParams& p = *params;
-    if (p.shape.channels == 0 || p.shape.batch == 0)
+    const SelectiveScanPlan plan = make_plan(context, p);
+    if (plan.tasks == 0)
         return SSM_SUCCESS;
-    if (workspace_bytes(p) > p.workspace.bytes)
+    if (plan.workspace_bytes() > p.workspace.bytes)
         return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "selective_scan: workspace too small");
-    const int64_t blocks = blocks_per_group(p), threads = context->threads > 0 ? context->threads : usable_threads();
-    SelectiveScanPlan plan;
-    plan.group_channels = p.shape.channels / p.groups;
-    // Channels do not touch each other, so their grouping changes no bit: enough tasks for every thread.
-    plan.blocks_per_task =
-        std::clamp<int64_t>(p.shape.batch * p.groups * blocks / (4 * threads), 1, std::min<int64_t>(blocks, 8));
-    plan.tasks_per_group = (blocks + plan.blocks_per_task - 1) / plan.blocks_per_task;
-    plan.tasks = p.shape.batch * p.groups * plan.tasks_per_group;
-    plan.time_block = context->selective_scan_tile > 0 ? std::min<int64_t>(context->selective_scan_tile, 64) : 64;
+    for (int64_t area = 0; area < plan.areas; ++area)
+        plan.flag(p.workspace.data, area * plan.area_bytes).store(0, std::memory_order_relaxed);
+    for (int64_t slot = 0; slot < plan.slots; ++slot)
+        plan.flag(p.workspace.data, plan.slot_offset(slot)).store(0, std::memory_order_relaxed);
     const auto run = HWY_DYNAMIC_DISPATCH(selective_scan_task);
     parallel_for(plan.tasks, context->threads, [&](int64_t task) { run(p, plan, task); });
     return SSM_SUCCESS;
 }
 
 int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes) {
-    (void)context;
-    *bytes = params->shape.channels == 0 || params->shape.batch == 0 ? 0 : workspace_bytes(*params);
+    *bytes = make_plan(context, *params).workspace_bytes();
     return SSM_SUCCESS;
 }
 

@@ -148,8 +148,8 @@ HWY_INLINE X shift_in_blocks(X x, X fill) {
 // A permutation whose lanes may instead come from a second vector.
 template <class Lane>
 struct Permutation {
-    hwy::MakeUnsigned<Lane> index[HWY_MAX_BYTES / sizeof(Lane)];
-    Lane keep[HWY_MAX_BYTES / sizeof(Lane)]; // nonzero: from the first vector
+    alignas(64) hwy::MakeUnsigned<Lane> index[HWY_MAX_BYTES / sizeof(Lane)];
+    alignas(64) Lane keep[HWY_MAX_BYTES / sizeof(Lane)]; // nonzero: from the first vector
 };
 
 // The last lane of each lower half of 2 * Half blocks goes to every lane of the upper half; fill to the lower ones.
@@ -179,14 +179,32 @@ alignas(64) constexpr Permutation<Lane> carry_permutation = make_carry<Lane, Hal
 template <class Lane>
 alignas(64) constexpr Permutation<Lane> shift_permutation = make_shift<Lane>();
 
-template <class X>
-HWY_INLINE X permute(X x, X fill, const Permutation<typename X::Lane>& p) {
-    using Lane = typename X::Lane;
+template <class Lane, const Permutation<Lane>& p>
+HWY_INLINE Vec<Lane> permute_lanes(Vec<Lane> v, Vec<Lane> fill) {
+#if HWY_TARGET == HWY_AVX3
+    // One instruction moves and fills.
+    constexpr auto keep = [] {
+        unsigned bits = 0;
+        for (int i = 0; i < lanes_of<Lane>(); ++i)
+            bits |= p.keep[i] != 0 ? 1u << i : 0u;
+        return bits;
+    }();
+    const __m512i index = _mm512_load_si512(p.index);
+    if constexpr (sizeof(Lane) == 4)
+        return Vec<Lane>{_mm512_mask_permutexvar_ps(fill.raw, static_cast<__mmask16>(keep), index, v.raw)};
+    else
+        return Vec<Lane>{_mm512_mask_permutexvar_pd(fill.raw, static_cast<__mmask8>(keep), index, v.raw)};
+#else
     const Tag<Lane> d;
     const hn::RebindToSigned<Tag<Lane>> di;
     const auto index = hn::SetTableIndices(d, reinterpret_cast<const hn::TFromD<decltype(di)>*>(p.index));
     const auto keep = hn::Ne(hn::Load(d, p.keep), hn::Zero(d));
-    return each(x, fill, [&](auto v, auto f) HWY_ATTR { return hn::IfThenElse(keep, hn::TableLookupLanes(v, index), f); });
+    return hn::IfThenElse(keep, hn::TableLookupLanes(v, index), fill);
+#endif
+}
+template <const auto& p, class X>
+HWY_INLINE X permute(X x, X fill) {
+    return each(x, fill, [](auto v, auto f) HWY_ATTR { return permute_lanes<typename X::Lane, p>(v, f); });
 }
 
 template <class X>
@@ -197,7 +215,7 @@ HWY_INLINE X shift_up_one(X x, X fill) {
     else if constexpr (blocks<Lane>() == 1)
         return shift_in_blocks<1>(x, fill);
     else
-        return permute(x, fill, shift_permutation<Lane>);
+        return permute<shift_permutation<Lane>>(x, fill);
 }
 
 // The last lane in every lane.
@@ -221,9 +239,9 @@ HWY_INLINE void scan_steps(const Step& step) {
     if constexpr (block_lanes<Lane>() >= 4 && lanes_of<Lane>() >= 4)
         step([](auto x, auto fill) HWY_ATTR { return shift_in_blocks<2>(x, fill); });
     if constexpr (blocks<Lane>() >= 2)
-        step([](auto x, auto fill) HWY_ATTR { return permute(x, fill, carry_permutation<Lane, 1>); });
+        step([](auto x, auto fill) HWY_ATTR { return permute<carry_permutation<Lane, 1>>(x, fill); });
     if constexpr (blocks<Lane>() >= 4)
-        step([](auto x, auto fill) HWY_ATTR { return permute(x, fill, carry_permutation<Lane, 2>); });
+        step([](auto x, auto fill) HWY_ATTR { return permute<carry_permutation<Lane, 2>>(x, fill); });
 }
 
 // (a, b) of each lane becomes the composition of the maps h -> a h + b of the lanes up to it.
@@ -234,6 +252,22 @@ HWY_INLINE void scan_affine(X& a, X& b) {
         b = multiply_add(a, move(b, zero), b);
         a = multiply(a, move(a, one));
     });
+}
+
+// Each lane becomes the product of the lanes up to it.
+template <class X>
+HWY_INLINE X scan_product(X x) {
+    const X one = constant<X>(1);
+    scan_steps<typename X::Lane>([&](auto move) HWY_ATTR { x = multiply(x, move(x, one)); });
+    return x;
+}
+
+// The sum of the lanes, in every lane.
+template <class X>
+HWY_INLINE X sum_of_lanes(X x) {
+    const X zero = constant<X>(0);
+    scan_steps<typename X::Lane>([&](auto move) HWY_ATTR { x = add(x, move(x, zero)); });
+    return broadcast_last(x);
 }
 
 // ---- float16 and bfloat16
@@ -347,9 +381,15 @@ HWY_INLINE void store(S* p, VectorOf<S> x) {
         hn::StoreU(x.re, d, p);
 }
 
-// The first `count` elements, fewer than lanes; the other lanes are zero. Nothing beyond them is touched.
+// The first `count` elements, at most lanes; the other lanes are zero. Nothing beyond them is touched.
 template <class S>
 HWY_INLINE VectorOf<S> load_some(const S* p, int64_t count) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+    if constexpr (!Traits<S>::complex && sizeof(S) >= 4) {
+        const Tag<S> d;
+        return {hn::MaskedLoad(hn::FirstN(d, static_cast<size_t>(count)), d, p)};
+    }
+#endif
     alignas(64) S buffer[lanes<S>()] = {};
     for (int64_t i = 0; i < count; ++i)
         buffer[i] = p[i];
@@ -357,10 +397,35 @@ HWY_INLINE VectorOf<S> load_some(const S* p, int64_t count) {
 }
 template <class S>
 HWY_INLINE void store_some(S* p, VectorOf<S> x, int64_t count) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+    if constexpr (!Traits<S>::complex && sizeof(S) >= 4) {
+        const Tag<S> d;
+        hn::BlendedStore(x.re, hn::FirstN(d, static_cast<size_t>(count)), d, p);
+        return;
+    }
+#endif
     alignas(64) S buffer[lanes<S>()];
     store(buffer, x);
     for (int64_t i = 0; i < count; ++i)
         p[i] = buffer[i];
+}
+
+// Whether vectors stored at p and every `stride` elements from it may pass the caches by: whole, aligned vectors alone.
+template <class S>
+bool can_stream(const S* p, int64_t stride) {
+    constexpr uintptr_t bytes = sizeof(S) * static_cast<uintptr_t>(lanes<S>());
+    return !Traits<S>::complex && sizeof(S) >= 4 && bytes >= 16 && reinterpret_cast<uintptr_t>(p) % bytes == 0 &&
+           static_cast<uint64_t>(stride) * sizeof(S) % bytes == 0;
+}
+template <class S>
+HWY_INLINE void store_or_stream(S* p, VectorOf<S> x, bool stream) {
+    if constexpr (!Traits<S>::complex && sizeof(S) >= 4) {
+        if (stream) {
+            hn::Stream(x.re, Tag<S>(), p);
+            return;
+        }
+    }
+    store(p, x);
 }
 
 // The lane `index` as a value of the state's type.
@@ -382,11 +447,20 @@ HWY_INLINE VectorOf<S> load_steps(const S* run, int64_t count, int64_t step) {
         return load(run + step);
 }
 template <bool reversed, class S>
-HWY_INLINE void store_steps(S* run, int64_t count, int64_t step, VectorOf<S> x) {
+HWY_INLINE void store_steps(S* run, int64_t count, int64_t step, VectorOf<S> x, bool stream) {
     if constexpr (reversed)
-        store(run + (count - step - lanes<S>()), reverse(x));
+        store_or_stream(run + (count - step - lanes<S>()), reverse(x), stream);
     else
-        store(run + step, x);
+        store_or_stream(run + step, x, stream);
+}
+// The same steps with the last one in lane 0, as aggregates want them.
+template <bool reversed, class S>
+HWY_INLINE VectorOf<S> load_steps_backward(const S* run, int64_t count, int64_t step) {
+    return load_steps<!reversed>(run, count, count - step - lanes<S>());
+}
+template <bool reversed, class S>
+HWY_INLINE bool can_stream_steps(const S* run, int64_t count) {
+    return can_stream(reversed ? run + count : run, 0);
 }
 // The last steps, fewer than lanes; the other lanes repeat `rest`.
 template <bool reversed, class S>
@@ -404,6 +478,51 @@ HWY_INLINE void store_last_steps(S* run, int64_t count, int64_t step, VectorOf<S
     const int64_t left = count - step;
     for (int64_t i = 0; i < left; ++i)
         run[reversed ? left - 1 - i : step + i] = buffer[i];
+}
+
+// ---- Transposes
+
+// 16 bytes of each of a vector's blocks: block k from p + k * stride.
+template <class Lane>
+HWY_INLINE Vec<Lane> load_blocks(const Lane* p, int64_t stride) {
+    [[maybe_unused]] const hn::CappedTag<Lane, 16 / sizeof(Lane)> d1;
+    [[maybe_unused]] const hn::Twice<decltype(d1)> d2;
+    if constexpr (blocks<Lane>() == 1)
+        return hn::LoadU(Tag<Lane>(), p);
+    else if constexpr (blocks<Lane>() == 2)
+        return hn::Combine(Tag<Lane>(), hn::LoadU(d1, p + stride), hn::LoadU(d1, p));
+    else
+        return hn::Combine(Tag<Lane>(), hn::Combine(d2, hn::LoadU(d1, p + 3 * stride), hn::LoadU(d1, p + 2 * stride)),
+                           hn::Combine(d2, hn::LoadU(d1, p + stride), hn::LoadU(d1, p)));
+}
+
+// to[j * to_stride + i] = from[i * from_stride + j] for i and j below the lanes. Blocks are gathered from the rows that are
+// block_lanes apart, so that only lanes within a block have to change places.
+template <class Lane>
+HWY_INLINE void transpose_square(const Lane* from, int64_t from_stride, Lane* to, int64_t to_stride) {
+    const Tag<Lane> d;
+    constexpr int n = static_cast<int>(lanes_of<Lane>()), m = block_lanes<Lane>();
+    for (int j = 0; j < n; j += m) {
+        const Lane* p = from + j;
+        if constexpr (m == 4) {
+            const hn::Repartition<double, Tag<Lane>> dd;
+            const auto r0 = load_blocks(p, 4 * from_stride), r1 = load_blocks(p + from_stride, 4 * from_stride);
+            const auto r2 = load_blocks(p + 2 * from_stride, 4 * from_stride);
+            const auto r3 = load_blocks(p + 3 * from_stride, 4 * from_stride);
+            const auto a = hn::BitCast(dd, hn::InterleaveLower(d, r0, r1)),
+                       b = hn::BitCast(dd, hn::InterleaveUpper(d, r0, r1));
+            const auto e = hn::BitCast(dd, hn::InterleaveLower(d, r2, r3)),
+                       f = hn::BitCast(dd, hn::InterleaveUpper(d, r2, r3));
+            hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dd, a, e)), d, to + j * to_stride);
+            hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dd, a, e)), d, to + (j + 1) * to_stride);
+            hn::StoreU(hn::BitCast(d, hn::InterleaveLower(dd, b, f)), d, to + (j + 2) * to_stride);
+            hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(dd, b, f)), d, to + (j + 3) * to_stride);
+        } else {
+            const auto r0 = load_blocks(p, 2 * from_stride), r1 = load_blocks(p + from_stride, 2 * from_stride);
+            hn::StoreU(hn::InterleaveLower(d, r0, r1), d, to + j * to_stride);
+            hn::StoreU(hn::InterleaveUpper(d, r0, r1), d, to + (j + 1) * to_stride);
+        }
+    }
 }
 
 // An element of storage type with a small integer value.

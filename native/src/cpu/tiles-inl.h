@@ -9,6 +9,8 @@
 #include "cpu/simd-inl.h"
 #include "cpu/tiles.h"
 
+#include "hwy/cache_control.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace ssm::cpu::HWY_NAMESPACE {
 namespace {
@@ -35,6 +37,13 @@ void run_task(const Kernel& kernel, const SequenceShape& shape, const TilePlan& 
                 kernel.finish(piece.row, channel, count, state);
         });
     };
+    struct Flush { // streamed stores are seen by others after this
+        bool wanted;
+        ~Flush() {
+            if (wanted)
+                hwy::FlushStream();
+        }
+    } flush{plan.stream};
     if (plan.tiles == 1) {
         const int64_t last = std::min(plan.groups, (task + 1) * plan.groups_per_task);
         for (int64_t group = task * plan.groups_per_task; group < last; ++group) {

@@ -18,8 +18,9 @@
 
 namespace ssm::cpu {
 
-// The state of a block of channels takes at most this much.
-constexpr int64_t block_state_bytes = 4096;
+// The state of a block of channels takes at most this much: blocks as wide as can be, because a tile of all channels is one
+// run of memory.
+constexpr int64_t block_state_bytes = 16384;
 
 struct TilePlan {
     int64_t channel_block; // channels of a group
@@ -29,13 +30,16 @@ struct TilePlan {
     int64_t tiles; // of a group; 1: not cut
     int64_t groups_per_task;
     int64_t slot_bytes; // a flag and the state of one group, cache lines of their own
+    bool stream;        // outputs pass the caches by
 
     int64_t tasks() const { return tiles > 1 ? groups * tiles : (groups + groups_per_task - 1) / groups_per_task; }
     uint64_t workspace_bytes() const { return tiles > 1 ? static_cast<uint64_t>(groups * slot_bytes) : 0; }
 };
 
+// tensors: how many sequence tensors the operation touches; together beyond the last cache, outputs are written past it.
 // tile_option: steps of a tile as a test wants them, 0 for the plan's own choice.
-inline TilePlan plan_tiles(const SequenceShape& shape, int64_t element_bytes, int64_t state_bytes, int64_t tile_option) {
+inline TilePlan plan_tiles(const SequenceShape& shape, int64_t element_bytes, int64_t state_bytes, int64_t tile_option,
+                           int64_t tensors, int64_t cache_bytes) {
     constexpr int64_t tile_bytes = 65536; // of one tensor
     constexpr int64_t enough_groups = 128, task_elements = 32768;
     TilePlan plan = {};
@@ -59,6 +63,8 @@ inline TilePlan plan_tiles(const SequenceShape& shape, int64_t element_bytes, in
         plan.tile = shape.length;
     plan.groups_per_task = std::max<int64_t>(1, task_elements / std::max<int64_t>(1, shape.length * width));
     plan.slot_bytes = 64 + (plan.channel_block * state_bytes + 63) / 64 * 64;
+    plan.stream =
+        shape.batch * shape.channels * shape.length * element_bytes > std::max<int64_t>(cache_bytes, 1 << 20) / tensors;
     return plan;
 }
 

@@ -1,8 +1,11 @@
 using BenchmarkDotNet.Columns;
 using BenchmarkDotNet.Configs;
 using BenchmarkDotNet.Diagnosers;
+using BenchmarkDotNet.EventProcessors;
+using BenchmarkDotNet.Exporters;
 using BenchmarkDotNet.Jobs;
 using BenchmarkDotNet.Loggers;
+using BenchmarkDotNet.Reports;
 using BenchmarkDotNet.Running;
 using BenchmarkDotNet.Toolchains.InProcess.Emit;
 using Perfolizer.Horology;
@@ -20,7 +23,21 @@ var config = ManualConfig.CreateEmpty()
     .AddJob(job)
     .AddDiagnoser(MemoryDiagnoser.Default)
     .AddColumnProvider(DefaultColumnProviders.Instance)
-    .AddLogger(ConsoleLogger.Default)
+    .AddLogger(NullLogger.Instance)
+    .AddEventProcessor(new Progress())
+    .WithSummaryStyle(SummaryStyle.Default.WithMaxParameterColumnWidth(120))
     .WithArtifactsPath(Path.Combine(Repository.Root ?? ".", "artifacts", "benchmark"));
-var summaries = BenchmarkSwitcher.FromAssembly(typeof(SuiteBenchmarks).Assembly).Run(args, config);
-return summaries.Any() && summaries.All(summary => summary.Reports.Length > 0 && summary.Reports.All(report => report.Success)) ? 0 : 1;
+var summaries = BenchmarkSwitcher.FromAssembly(typeof(SuiteBenchmarks).Assembly).Run(args, config).ToList();
+summaries.ForEach(summary => MarkdownExporter.Console.ExportToLog(summary, ConsoleLogger.Default));
+return summaries.Count > 0 && summaries.All(summary => summary.Reports.Length > 0 && summary.Reports.All(report => report.Success)) ? 0 : 1;
+
+namespace SsmCuda.Benchmarks
+{
+    /// <summary>A line for each benchmark that ends, instead of BenchmarkDotNet's line for each of its iterations.</summary>
+    internal sealed class Progress : EventProcessor
+    {
+        public override void OnEndRunBenchmark(BenchmarkCase benchmarkCase, BenchmarkReport report) =>
+            Console.WriteLine($"{benchmarkCase.DisplayInfo.Split(':')[0]} {benchmarkCase.Parameters.DisplayInfo}: "
+                + (report.ResultStatistics is { } statistics ? $"{statistics.Median:0} ns" : "FAILED"));
+    }
+}

@@ -39,8 +39,7 @@ internal static class InfoCommand
             }
             return ExitCode.Success;
         }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or SsmException
-            or DllNotFoundException)
+        catch (Exception exception) when (ExitCode.IsExpected(exception))
         {
             Screen.Error(exception.Message);
             return ExitCode.CannotRun;

@@ -40,7 +40,7 @@ internal static class BenchCommand
         {
             return options.Full ? RunBenchmarkDotNet(options.Filter) : RunSuite(options);
         }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or InvalidDataException or SsmException)
+        catch (Exception exception) when (ExitCode.IsExpected(exception))
         {
             Screen.Error(exception.Message);
             return ExitCode.CannotRun;

@@ -73,7 +73,7 @@ internal static class VerifyCommand
             Summarise(results);
             return results.TrueForAll(result => result.Passed) ? ExitCode.Success : ExitCode.Wrong;
         }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or SsmException)
+        catch (Exception exception) when (ExitCode.IsExpected(exception))
         {
             Screen.Error(exception.Message);
             return ExitCode.CannotRun;

@@ -64,7 +64,7 @@ class CoreBackends : public testing::Test {
         fake.count_status = fake.operation_status = SSM_SUCCESS;
         fake.count_sentence = fake.operation_sentence = "";
         fake.failing_allocations = 0;
-        fake.operation_workspace = 0;
+        fake.operation_workspace = fake.backward_workspace = 0;
         fake.calls.clear();
     }
     std::vector<std::string> take_calls() {
@@ -302,6 +302,57 @@ TEST_F(CoreBackends, WhatAnOperationGets) {
     ASSERT_SUCCESS(ssm_associative_scan(context, &args));
     EXPECT_EQ(scan.x.data, memory.data() + 2);
     EXPECT_EQ(take_calls(), (Calls{"allocate 512", "associative_scan", "strided_copy", "strided_copy"}));
+}
+
+// Where grad_a is wanted without h, the forward operation runs first into the workspace, and both share what is left of it.
+TEST_F(CoreBackends, BackwardRunsTheForward) {
+    Context context(SSM_DEVICE_CUDA);
+    std::vector<float> memory(256);
+    const auto device = [&](int64_t at) {
+        return std::make_unique<View>(memory.data() + at, float32, std::vector<int64_t>{2, 3, 4}, std::vector<int64_t>{},
+                                      kDLCUDA);
+    };
+    const auto a = device(0), b = device(32), grad_h = device(64), grad_a = device(96), grad_b = device(128),
+               h = device(160);
+    auto args = make_args<ssm_linear_recurrence_backward_args>();
+    args.a = *a;
+    args.b = *b;
+    args.grad_h = *grad_h;
+    args.grad_a = *grad_a;
+    args.reverse = 1;
+    for (uint64_t backward_bytes : {100, 700}) {
+        fake.operation_workspace = 500;
+        fake.backward_workspace = backward_bytes;
+        const uint64_t own = std::max<uint64_t>(500, backward_bytes);
+        uint64_t bytes = 0;
+        ASSERT_SUCCESS(ssm_linear_recurrence_backward_workspace(context, &args, &bytes));
+        EXPECT_EQ(bytes, 256 + own); // h and the operations' own
+        take_calls();
+        ASSERT_SUCCESS(ssm_linear_recurrence_backward(context, &args));
+        Calls calls = take_calls();
+        EXPECT_EQ(Calls(calls.end() - 2, calls.end()), (Calls{"linear_recurrence", "linear_recurrence_backward"}));
+        EXPECT_EQ(fake.recurrence.workspace.bytes, own);
+        EXPECT_EQ(fake.backward.workspace.bytes, own);
+        EXPECT_EQ(fake.recurrence.workspace.data, fake.backward.workspace.data);
+        EXPECT_EQ(fake.recurrence.h.data, fake.backward.h.data);
+        EXPECT_EQ(static_cast<char*>(fake.recurrence.workspace.data) - static_cast<char*>(fake.recurrence.h.data), 256);
+        EXPECT_EQ(fake.recurrence.a.data, memory.data());
+        EXPECT_EQ(fake.recurrence.b.data, memory.data() + 32);
+        EXPECT_EQ(fake.recurrence.last_state, nullptr);
+        EXPECT_TRUE(fake.recurrence.shape.reverse && fake.backward.shape.reverse);
+    }
+    // With h it does not, and where only grad_b is wanted nothing but a and grad_h is handed on.
+    args.h = *h;
+    take_calls();
+    ASSERT_SUCCESS(ssm_linear_recurrence_backward(context, &args));
+    EXPECT_EQ(take_calls(), (Calls{"linear_recurrence_backward"}));
+    EXPECT_EQ(fake.backward.h.data, memory.data() + 160);
+    args.grad_a = nullptr;
+    args.grad_b = *grad_b;
+    ASSERT_SUCCESS(ssm_linear_recurrence_backward(context, &args));
+    EXPECT_EQ(take_calls(), (Calls{"linear_recurrence_backward"}));
+    EXPECT_EQ(fake.backward.h.data, nullptr);
+    EXPECT_EQ(fake.backward.grad_a.data, nullptr);
 }
 
 TEST_F(CoreBackends, HostAndDeviceCopies) {

@@ -174,6 +174,23 @@ Backend make_table() {
     table.strided_copy = strided_copy;
     table.associative_scan = associative_scan;
     table.associative_scan_workspace = associative_scan_workspace;
+    table.linear_recurrence = [](BackendContext*, const LinearRecurrenceParams* params) {
+        state().recurrence = *params;
+        return answer_operation("linear_recurrence");
+    };
+    table.linear_recurrence_workspace = [](BackendContext*, const LinearRecurrenceParams*, uint64_t* bytes) {
+        *bytes = state().operation_workspace;
+        return int32_t{SSM_SUCCESS};
+    };
+    table.linear_recurrence_backward = [](BackendContext*, const LinearRecurrenceBackwardParams* params) {
+        state().backward = *params;
+        return answer_operation("linear_recurrence_backward");
+    };
+    table.linear_recurrence_backward_workspace = [](BackendContext*, const LinearRecurrenceBackwardParams*,
+                                                    uint64_t* bytes) {
+        *bytes = state().backward_workspace;
+        return int32_t{SSM_SUCCESS};
+    };
     return table;
 }
 

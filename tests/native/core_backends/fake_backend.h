@@ -26,10 +26,13 @@ struct State {
     int32_t operation_status = SSM_SUCCESS;
     std::string operation_sentence;
     uint64_t operation_workspace = 0;
+    uint64_t backward_workspace = 0;
 
     std::vector<std::string> calls;
     std::set<void*> memory; // allocated and not freed
     AssociativeScanParams scan{};
+    LinearRecurrenceParams recurrence{};
+    LinearRecurrenceBackwardParams backward{};
     std::mutex mutex;
 };
 

@@ -109,12 +109,12 @@ def suites():
     return [
         Suite("build-native", ["./build.sh", "build", "tests"], build=True),
         Suite("verbs", [PYTHON, "-m", "unittest", "discover", "-v", "-s", "tests/build", "-p", "*_test.py"], counts=unittest),
-        Suite("format", ["./build.sh", "format", "--check"], counts=one),
+        Suite("format", ["./build.sh", "format", "--check"], counts=one, after=["build-managed"]),
         Suite("ledger", [PYTHON, "scripts/ledger.py", "--check"], counts=one),
         Suite("build-managed", ["./build.sh", "build", "managed"], after=["build-native"], build=True),
         Suite("build-mutations", ["./build.sh", "build", "mutations"], after=["build-native"], build=True),
         Suite("native", ["ctest", "--test-dir", str(RELEASE), "--no-tests=error", "--verbose", "--timeout", "1200"],
-              *[["env", "SSM_TEST_DEVICES=cuda", str(RELEASE / "bin" / "ssm_native_tests"), "--gtest_filter=-Long*"]
+              *[["env", "SSM_TEST_DEVICES=cuda", str(RELEASE / "bin" / "ssm_native_tests"), "--gtest_filter=*cuda*"]
                 for device in devices if device == "cuda"], counts=ctest_of_gtest, after=["build-native"]),
         Suite("mutations", [PYTHON, "tests/native/mutations.py", str(ROOT / "artifacts" / "native" / "mutations")],
               after=["build-mutations"]),

@@ -73,22 +73,22 @@ struct AssociativeScanOperator {
     SSM_DEVICE static int forgotten_tail([[maybe_unused]] bool is_last) {
         return SSM_MUTATE("associative_scan.cuda.off_by_one_tail", 0, is_last ? 1 : 0);
     }
-    template <typename Store, typename Flag>
-    SSM_DEVICE static void publish_in_order(Store store, Flag flag) {
-        SSM_MUTATE("associative_scan.cuda.wrong_flag_order", (store(), flag()), (flag(), store()));
+    template <typename Store, typename Flag, typename Wait>
+    SSM_DEVICE static void publish_in_order(Store store, Flag flag, [[maybe_unused]] Wait wait) {
+        SSM_MUTATE("associative_scan.cuda.wrong_flag_order", (store(), flag()), (flag(), wait(), store()));
     }
 };
 
 // ---- Kernels -------------------------------------------------------------------------------------------------------------
 
 template <typename T>
-__global__ void __launch_bounds__(scan_threads, scan_blocks<T>)
+__global__ void __launch_bounds__(scan_threads, scan_blocks)
     associative_scan_time_kernel(ScanArguments<AssociativeScanOperator<T>> arguments) {
     scan_time(arguments, SSM_SHARED(TimeScanStorage<AssociativeScanOperator<T>>));
 }
 
 template <typename T>
-__global__ void __launch_bounds__(scan_threads, scan_blocks<T>)
+__global__ void __launch_bounds__(scan_threads, scan_blocks)
     associative_scan_channel_kernel(ScanArguments<AssociativeScanOperator<T>> arguments) {
     scan_channel(arguments, SSM_SHARED(ChannelScanStorage<AssociativeScanOperator<T>>));
 }

@@ -33,9 +33,9 @@ def tool(name):
 
 
 def short(name):
-    """ssm::(anonymous namespace)::kernel<ssm::Half>(ssm::Arguments) as kernel<Half>."""
+    """ssm::(anonymous namespace)::kernel<ssm::Half, float>(ssm::Arguments) as kernel<Half,float>."""
     name = re.sub(r"\(anonymous namespace\)::|\bssm::|^void ", "", name)
-    return name.split("(")[0].replace("> >", ">>")
+    return name.split("(")[0].replace("> >", ">>").replace(", ", ",")
 
 
 def usage_of(library):
@@ -78,8 +78,7 @@ def main():
         sys.exit(__doc__)
     library = pathlib.Path(sys.argv[1])
     if library.is_dir():
-        folder = library
-        library = folder / "lib" / "libssmcuda_cuda.so"
+        library = library / "lib" / "libssmcuda_cuda.so"
     if not library.is_file():
         sys.exit(f"check_registers: no {library}")
     usage = usage_of(library)

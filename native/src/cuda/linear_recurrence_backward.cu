@@ -64,22 +64,22 @@ struct LinearRecurrenceBackwardOperator {
     SSM_DEVICE static int forgotten_tail([[maybe_unused]] bool is_last) {
         return SSM_MUTATE("linear_recurrence_backward.cuda.off_by_one_tail", 0, is_last ? 1 : 0);
     }
-    template <typename Store, typename Flag>
-    SSM_DEVICE static void publish_in_order(Store store, Flag flag) {
-        SSM_MUTATE("linear_recurrence_backward.cuda.wrong_flag_order", (store(), flag()), (flag(), store()));
+    template <typename Store, typename Flag, typename Wait>
+    SSM_DEVICE static void publish_in_order(Store store, Flag flag, [[maybe_unused]] Wait wait) {
+        SSM_MUTATE("linear_recurrence_backward.cuda.wrong_flag_order", (store(), flag()), (flag(), wait(), store()));
     }
 };
 
 // ---- Kernels -------------------------------------------------------------------------------------------------------------
 
 template <typename T>
-__global__ void __launch_bounds__(scan_threads, scan_blocks<T>)
+__global__ void __launch_bounds__(scan_threads, scan_blocks)
     linear_recurrence_backward_time_kernel(ScanArguments<LinearRecurrenceBackwardOperator<T>> arguments) {
     scan_time(arguments, SSM_SHARED(TimeScanStorage<LinearRecurrenceBackwardOperator<T>>));
 }
 
 template <typename T>
-__global__ void __launch_bounds__(scan_threads, scan_blocks<T>)
+__global__ void __launch_bounds__(scan_threads, scan_blocks)
     linear_recurrence_backward_channel_kernel(ScanArguments<LinearRecurrenceBackwardOperator<T>> arguments) {
     scan_channel(arguments, SSM_SHARED(ChannelScanStorage<LinearRecurrenceBackwardOperator<T>>));
 }

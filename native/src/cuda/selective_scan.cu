@@ -71,33 +71,45 @@ struct SelectiveScanArguments {
     S* decays;              // (chunks,R,D,N): what a chunk multiplies the state before it by; null for one chunk
 };
 
-// exp(s a) with `a` as prepared below.
-SSM_DEVICE float decay(float a, float s) {
-    return fast_exp2(a * s);
-}
-SSM_DEVICE double decay(double a, double s) {
-    return exp(a * s);
-}
-// The phase is kept in half turns, whose reduction is exact; the modulus as in the real case.
-template <typename R>
-SSM_DEVICE Complex<R> decay(Complex<R> a, R s) {
-    const R modulus = decay(a.re, s);
-    R sine;
-    R cosine;
-    sincos_pi(a.im * s, sine, cosine);
-    return {modulus * cosine, modulus * sine};
-}
-
-// `a` in the form that decay takes.
+// `a` as decay takes it. A float is multiplied by log2(e).
 SSM_DEVICE float prepared(float a) {
     return a * 1.44269504088896340736f;
 }
 SSM_DEVICE double prepared(double a) {
     return a;
 }
+// A phase is counted in half turns, whose reduction is exact, and the imaginary part over pi kept in two parts: phases of
+// many steps add up, and the rounding errors of one part alone with them.
 template <typename R>
-SSM_DEVICE Complex<R> prepared(Complex<R> a) {
-    return {prepared(a.re), a.im * R(0.318309886183790671538)};
+struct PreparedComplex {
+    R re;
+    R im;
+    R im_rest;
+};
+template <typename R>
+SSM_DEVICE PreparedComplex<R> prepared(Complex<R> a) {
+    constexpr R inverse_pi = R(0.318309886183790671538);
+    constexpr R rest = sizeof(R) == 4 ? R(1.2841276633451622e-8) : R(-1.967867667518248588e-17);
+    const R im = a.im * inverse_pi;
+    return {prepared(a.re), im, multiply_add(a.im, inverse_pi, -im) + a.im * rest};
+}
+
+// exp(s a)
+SSM_DEVICE float decay(float a, float s) {
+    return fast_exp2(a * s);
+}
+SSM_DEVICE double decay(double a, double s) {
+    return exp(a * s);
+}
+template <typename R>
+SSM_DEVICE Complex<R> decay(PreparedComplex<R> a, R s) {
+    const R modulus = decay(a.re, s);
+    const R phase = a.im * s;
+    const R rest = R(3.14159265358979323846) * multiply_add(a.im_rest, s, multiply_add(a.im, s, -phase));
+    R sine;
+    R cosine;
+    sincos_pi(phase, sine, cosine);
+    return {modulus * multiply_add(-rest, sine, cosine), modulus * multiply_add(rest, cosine, sine)};
 }
 
 // h . c, or 2 Re(h . c) for complex states.
@@ -190,7 +202,7 @@ struct SelectiveScanBlock {
     SSM_DEVICE int64_t state_index(int64_t n) const {
         return (span.row * params.shape.channels + channel) * params.states + n;
     }
-    SSM_DEVICE int64_t chunk_stride() const { return params.shape.state_rows() * params.shape.channels * params.states; }
+    SSM_DEVICE int64_t chunk_stride() const { return state_rows(params.shape) * params.shape.channels * params.states; }
 
     SSM_DEVICE int64_t offset(const Sequence& sequence, int64_t at_channel, int64_t step) const {
         return span.batch * sequence.batch_stride + at_channel * sequence.channel_stride +
@@ -428,7 +440,7 @@ struct SelectiveScanBlock {
     SSM_DEVICE void advance(int64_t n, int row_index, int64_t tile_begin, R sum, const R (&s)[steps], const R (&x)[steps],
                             R (&y)[steps], S* kept) const {
         const int64_t index = exists ? state_index(n) : 0;
-        const S a = exists ? prepared(static_cast<const S*>(params.a)[channel * params.states + n]) : number<S>(0);
+        const auto a = prepared(exists ? static_cast<const S*>(params.a)[channel * params.states + n] : number<S>(0));
         S before = number<S>(0);
         if (exists) {
             before = tile_begin == begin ? start(n) : SSM_MUTATE("selective_scan.cuda.dropped_carry", kept[index], S{});

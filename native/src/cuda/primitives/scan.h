@@ -4,19 +4,22 @@
 //   Storage, State, Summary      type in memory, type of the carried state, type of "what these steps do to any state"
 //   inputs, outputs              how many tensors
 //   next_input                   the input that is read one step further on in the scan's direction, -1 for none
-//   Row                          what a row brings along besides its state
+//   Row                          the type of that
 //   identity()                   the summary of no steps
 //   summary(in)                  of one step
 //   then(first, second)          of two runs of steps, one after the other
 //   apply(summary, state)        the state after those steps
-//   start(arguments, row index), row(...)
+//   start(initial, index)        the state before the first step
+//   row(index)                   what else a row brings along
 //   step(state, in, out, is_last, row)   one step: changes the state, gives the outputs
+// and the deliberate faults (core/mutate.h): dropped(state), skips_barrier(), ignores_flags(), forgotten_tail(is_last),
+// publish_in_order(store, flag, wait).
 //
 // A tile is a run of steps that one team of threads does at once: each thread folds its own steps, warps combine by
 // shuffles, warps of a team through shared memory. The state passes from tile to tile in one of two ways, chosen by shape:
 // "rows", where a team walks along a whole row and keeps the state, and "look-back", where all tiles of all rows are spread
-// over the device (lookback.h). A state is never a product of two summaries of different tiles, warps or vectors: it is
-// always a left fold, in the same order in every run.
+// over the device (lookback.h). From tile to tile, warp to warp and vector to vector the state is a left fold, in the same
+// order in every run.
 #pragma once
 
 #include "core/params.h"
@@ -30,9 +33,7 @@
 namespace ssm {
 
 constexpr int scan_threads = 256; // of a block, at most
-// Blocks of a multiprocessor that registers must suffice for.
-template <typename T>
-constexpr int scan_blocks = sizeof(T) <= 4 ? 3 : 2;
+constexpr int scan_blocks = 2;    // of a multiprocessor, that registers must suffice for
 
 template <typename Operator>
 struct ScanArguments {
@@ -54,7 +55,7 @@ struct ScanArguments {
 
 // Vectors of 16 bytes that a thread takes of every input in a tile.
 template <typename Operator>
-constexpr int scan_vectors = Operator::inputs == 1 ? 4 : 2;
+constexpr int scan_vectors = Operator::inputs == 3 || sizeof(typename Operator::Storage) == 16 ? 2 : 4;
 template <typename Operator>
 constexpr int scan_steps_per_thread = scan_vectors<Operator>* vector_elements<typename Operator::Storage>;
 
@@ -467,6 +468,7 @@ SSM_DEVICE void scan_tiles(const ScanArguments<Operator>& arguments, TimeScanSto
                     }
                     __syncwarp();
                     state = load_payload(&arguments.records.states[ticket - distance * arguments.rows]);
+#pragma unroll 8
                     for (int i = distance - 1; i > 0; --i) {
                         state = op.apply(shared.window[i], state);
                     }
@@ -479,7 +481,8 @@ SSM_DEVICE void scan_tiles(const ScanArguments<Operator>& arguments, TimeScanSto
             // A slot without steps publishes too: nothing waits for it, unless cu_seqlens is not what it should be.
             if (lane_id() == 0) {
                 Operator::publish_in_order([&] { store_payload(&arguments.records.states[ticket], after); },
-                                           [&] { publish(arguments.records, ticket, flag_state); });
+                                           [&] { publish(arguments.records, ticket, flag_state); },
+                                           [&] { load_acquire(&arguments.records.flags[ticket]); });
                 shared.state = state;
             }
         }
@@ -752,7 +755,8 @@ SSM_DEVICE void scan_channel_tiles(const ScanArguments<Operator>& arguments, Cha
                     if (threadIdx.x == 0) {
                         publish(arguments.records, ticket, flag_state);
                     }
-                });
+                },
+                [&] { load_acquire(&arguments.records.flags[ticket]); });
             if (writes) {
                 shared.states[lane] = state;
             }

@@ -18,6 +18,11 @@ struct Span {
     int64_t length = 0;
 };
 
+// Rows that states have; params.h says the same for the host.
+SSM_DEVICE int64_t state_rows(const SequenceShape& shape) {
+    return shape.cu_seqlens ? shape.sequences : shape.batch;
+}
+
 // Ends out of range are clamped, so that a bad cu_seqlens gives wrong numbers but no access outside the tensors.
 SSM_DEVICE int64_t sequence_end(const SequenceShape& shape, int64_t index) {
     int64_t end = shape.cu_seqlens[index];

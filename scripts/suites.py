@@ -173,7 +173,14 @@ def finish(suite, code, timed_out):
     else:
         say(suite, f"{suite.passed} passed, {suite.failed} failed" + (f" ({why})" if why else ""))
     if suite.state == "failed":
-        print("".join(f"    {line[:240]}\n" for line in log.splitlines()[-60:]) + f"    ({suite.log.relative_to(ROOT)})", flush=True)
+        print(extract(log) + f"    ({suite.log.relative_to(ROOT)})", flush=True)
+
+
+def extract(log):
+    """What went wrong: the first lines that speak of an error, and the end."""
+    lines = [line[:240] for line in log.splitlines()]
+    errors = [line for line in lines[:-40] if re.search(r"\berror\b|FAILED|^Failed", line)]
+    return "".join(f"    {line}\n" for line in errors[:20] + ["..."] + lines[-40:])
 
 
 def split(suite, log):

@@ -21,6 +21,14 @@ internal sealed class ContextHandle() : SafeHandle(0, ownsHandle: true)
             ThrowBusy();
     }
 
+    /// <summary>Claims the context as soon as the call that has it is over.</summary>
+    public void EnterWaiting()
+    {
+        SpinWait wait = default;
+        while (Interlocked.CompareExchange(ref busy, 1, 0) != 0)
+            wait.SpinOnce();
+    }
+
     public void Exit() => Volatile.Write(ref busy, 0);
 
     private static void ThrowBusy() => throw new InvalidOperationException(
@@ -119,9 +127,15 @@ internal abstract unsafe class MemoryHandle(ContextHandle parent) : ChildHandle(
         if (IsSynchronous || (!WaitsForParent && ReferenceEquals(context, Parent)))
             return;
         lock (gate)
-            SsmException.ThrowIfFailed(NativeMethods.EventRecordRaw(context.Pointer, EventFor(context)));
+        {
+            // Without an event to wait for later, the wait is now. A device that failed has no use for the memory any more.
+            var mark = EventFor(context);
+            if (mark == 0 || NativeMethods.EventRecordRaw(context.Pointer, mark) != 0)
+                _ = NativeMethods.ContextSynchronize(context);
+        }
     }
 
+    // 0 where none can be made.
     private nint EventFor(ContextHandle context)
     {
         uses ??= [];
@@ -130,15 +144,11 @@ internal abstract unsafe class MemoryHandle(ContextHandle parent) : ChildHandle(
             if (ReferenceEquals(known, context))
                 return mark;
         }
+        nint created;
+        if (NativeMethods.EventCreate(context, &created) != 0)
+            return 0;
         var added = false;
         context.DangerousAddRef(ref added);
-        nint created;
-        var status = NativeMethods.EventCreate(context, &created);
-        if (status != 0)
-        {
-            context.DangerousRelease();
-            SsmException.ThrowIfFailed(status);
-        }
         uses.Add((context, created));
         return created;
     }

@@ -43,7 +43,7 @@ internal static class LibraryResolver
     private static string FileName =>
         OperatingSystem.IsWindows() ? "ssmcuda.dll" : OperatingSystem.IsMacOS() ? "libssmcuda.dylib" : "libssmcuda.so";
 
-    private static IEnumerable<string> Candidates()
+    public static IEnumerable<string> Candidates()
     {
         yield return Path.Combine(AppContext.BaseDirectory, FileName);
         yield return Path.Combine(AppContext.BaseDirectory, "runtimes", RuntimeIdentifier, "native", FileName);
@@ -65,7 +65,7 @@ internal static class LibraryResolver
         }
     }
 
-    private static unsafe nint Check(nint handle, string path)
+    public static unsafe nint Check(nint handle, string path)
     {
         var abi = NativeLibrary.TryGetExport(handle, "ssm_abi_version", out var function)
             ? ((delegate* unmanaged<uint>)function)()

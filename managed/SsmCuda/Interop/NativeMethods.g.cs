@@ -45,9 +45,9 @@ namespace SsmCuda
     {
         /// <summary>The best device present: CUDA, else the CPU; never the emulated one.</summary>
         Default = 0,
-        /// <summary>The best device present: CUDA, else the CPU; never the emulated one.</summary>
+        /// <summary>SSM_DEVICE_CPU.</summary>
         Cpu = 1,
-        /// <summary>The best device present: CUDA, else the CPU; never the emulated one.</summary>
+        /// <summary>SSM_DEVICE_CUDA.</summary>
         Cuda = 2,
         /// <summary>The CUDA kernels compiled for the host, for tests.</summary>
         Emulated = 12,

@@ -39,9 +39,8 @@ public sealed unsafe partial class SsmContext : IDisposable
         }
     }
 
-    /// <summary>Lets the workspace go where a context was never disposed, which would otherwise keep the context and be kept
-    /// by it.</summary>
-    ~SsmContext() => ReleaseWorkspace();
+    /// <summary>Lets go what a context that was never disposed holds, and what keeps the native context in turn.</summary>
+    ~SsmContext() => ReleaseHeld();
 
     internal ContextHandle Handle { get; }
 
@@ -128,10 +127,25 @@ public sealed unsafe partial class SsmContext : IDisposable
     /// <returns>The event.</returns>
     public SsmEvent CreateEvent() => new(this);
 
+    /// <summary>Leaves a stream that is about to go; waits for a call on another thread, because Dispose may come from
+    /// anywhere.</summary>
     internal void StreamDisposed(SsmStream stream)
     {
-        if (ReferenceEquals(ownedStream, stream) && !disposed)
-            SetStream(CudaStream.Own, owner: null);
+        if (!ReferenceEquals(ownedStream, stream) || disposed)
+            return;
+        Handle.EnterWaiting();
+        try
+        {
+            // A context that failed has no use for a stream any more; one that is capturing has.
+            var status = NativeMethods.ContextSetStream(Handle, null);
+            if (status == (int)SsmStatus.InvalidState)
+                Check(status);
+            ownedStream = null;
+        }
+        finally
+        {
+            Exit();
+        }
     }
 
     /// <summary>Uses the caller's memory as workspace, instead of memory of the context that grows as needed. The context
@@ -326,7 +340,14 @@ public sealed unsafe partial class SsmContext : IDisposable
         }
         catch
         {
-            EndCapture().Dispose();
+            try
+            {
+                EndCapture().Dispose();
+            }
+            catch (SsmException)
+            {
+                // What the function threw is the reason.
+            }
             throw;
         }
         return EndCapture();
@@ -352,7 +373,7 @@ public sealed unsafe partial class SsmContext : IDisposable
     public void Dispose()
     {
         disposed = true;
-        ReleaseWorkspace();
+        ReleaseHeld();
         Handle.Dispose();
         GC.SuppressFinalize(this);
     }
@@ -380,14 +401,8 @@ public sealed unsafe partial class SsmContext : IDisposable
             captured.Add(memory); // the graph lets it go
             return;
         }
-        try
-        {
-            memory.Track(Handle);
-        }
-        finally
-        {
-            memory.DangerousRelease();
-        }
+        memory.Track(Handle);
+        memory.DangerousRelease();
     }
 
     /// <summary>R of the documentation: the packed sequences, or else the batch.</summary>
@@ -399,6 +414,13 @@ public sealed unsafe partial class SsmContext : IDisposable
         var added = false;
         memory.DangerousAddRef(ref added);
         captured!.Add(memory);
+    }
+
+    private void ReleaseHeld()
+    {
+        ReleaseWorkspace();
+        foreach (var item in Interlocked.Exchange(ref captured, null) ?? [])
+            item.DangerousRelease();
     }
 
     private void ReleaseWorkspace() => Interlocked.Exchange(ref workspace, null)?.DangerousRelease();

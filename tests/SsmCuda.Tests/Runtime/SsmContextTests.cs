@@ -86,7 +86,7 @@ internal sealed class SsmContextTests
         error = Assert.Throws<SsmArgumentException>(() => context.LinearRecurrence(a, default, h));
         Assert.That(error.Message, Does.StartWith("b: "));
         error = Assert.Throws<SsmArgumentException>(() => context.SetOption("no.such.option", 1));
-        Assert.That(error.Message, Does.Contain("no.such.option"));
+        Assert.That(error.Message, Does.StartWith("name: "));
         Assert.Throws<SsmArgumentException>(() => context.SetThreads(-1));
         Assert.Throws<SsmInvalidStateException>(() => context.EndCapture().Dispose());
         // The context goes on.
@@ -110,7 +110,7 @@ internal sealed class SsmContextTests
         [ValueSource(typeof(Devices), nameof(Devices.All))] SsmDeviceType device)
     {
         using var context = SsmContext.Create(device);
-        Assert.Throws<SsmOutOfMemoryException>(() => context.Allocate<double>(1L << 50 > nint.MaxValue ? nint.MaxValue : (nint)(1L << 50)));
+        Assert.Throws<SsmOutOfMemoryException>(() => context.Allocate<double>(1 << 20, 1 << 30));
         using var small = context.Allocate<double>(10);
         small.Clear();
         Assert.That(small.ToArray(), Is.All.Zero);

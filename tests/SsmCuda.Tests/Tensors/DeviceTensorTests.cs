@@ -21,7 +21,7 @@ internal sealed class DeviceTensorTests
         Assert.That(tensor.Strides.ToArray(), Is.EqualTo((nint[])[3, 1]));
         Assert.That((tensor.Rank, tensor.Length, tensor.IsCompact, tensor.IsReadOnly), Is.EqualTo((2, 6L, true, false)));
         Assert.That(tensor.ElementType, Is.EqualTo(typeof(float)));
-        Assert.That(tensor.Pointer % 256, Is.Zero);
+        Assert.That((long)tensor.Pointer % 256, Is.Zero);
         Assert.That(tensor.ToString(), Is.EqualTo($"float32 (2,3) on {context.Device}"));
         Assert.That(turned.Shape.ToArray(), Is.EqualTo((nint[])[3, 2]));
         Assert.That(turned.IsCompact, Is.False);

@@ -400,23 +400,23 @@ class SelectiveScan {
                        Lane* sum) {
         const Tag<Lane> d;
         X hv[Count];
-        for (int k = 0; k < Count; ++k)
-            hv[k] = load(h + k * n);
+        unrolled<Count>([&](auto k) SSM_INLINE_LAMBDA { hv[k] = load(h + k * n); });
         for (int64_t i = 0; i < steps; ++i) {
             const auto si = hn::Load(d, s + i * n), sui = hn::Load(d, su + i * n);
             auto y = outputs ? hn::Load(d, sum + i * n) : hn::Zero(d);
             const A *bi = b.data + i * b.stride, *ci = c.data + (outputs ? i * c.stride : 0);
-            for (int k = 0; k < Count; ++k) {
+            unrolled<Count>([&](auto k) SSM_INLINE_LAMBDA {
                 const X bv = b_constant ? load(b.data + k * n) : broadcast<X>(bi[k]);
                 hv[k] = multiply_add(transition<Lane>(si, load(a + k * n)), hv[k], scaled<Lane>(sui, bv));
                 if (outputs)
                     y = real_dot<Lane>(hv[k], c_constant ? load(c.data + k * n) : broadcast<X>(ci[k]), y);
-            }
+            });
             if (outputs)
                 hn::Store(y, d, sum + i * n);
         }
-        for (int k = 0; k < Count; ++k)
+        unrolled<Count>([&](auto k) SSM_INLINE_LAMBDA {
             store(h + k * n, SSM_MUTATE("selective_scan.cpu.dropped_carry", hv[k], load(h + k * n)));
+        });
     }
 
     // A parameter of each channel, zero where it is absent.

@@ -11,7 +11,8 @@
 
 #include "hwy/highway.h"
 
-#include <cstring>
+#include <type_traits>
+#include <utility>
 
 HWY_BEFORE_NAMESPACE();
 namespace ssm::cpu::HWY_NAMESPACE {
@@ -25,6 +26,20 @@ using Vec = hn::Vec<Tag<Lane>>;
 template <class Lane>
 constexpr int64_t lanes_of() {
     return static_cast<int64_t>(hn::MaxLanes(Tag<Lane>()));
+}
+
+#undef SSM_INLINE_LAMBDA
+#define SSM_INLINE_LAMBDA __attribute__((always_inline)) HWY_ATTR
+
+// f(0), f(1) ... f(Count - 1) with constants for arguments: arrays indexed by them stay in registers. (A loop of many
+// instructions is not unrolled by the compiler.)
+template <class F, int... K>
+HWY_INLINE void unrolled(std::integer_sequence<int, K...>, const F& f) {
+    (f(std::integral_constant<int, K>()), ...);
+}
+template <int Count, class F>
+HWY_INLINE void unrolled(const F& f) {
+    unrolled(std::make_integer_sequence<int, Count>(), f);
 }
 
 // One number per lane.

@@ -59,8 +59,8 @@ public unsafe class CallOverheadBenchmarks
         };
         deviceTensors =
         [
-            Device(3, sequenceShape), Device(4, sequenceShape), Device(5, matrixShape), Device(6, stateShape), Device(7, stateShape),
-            Device(8, sequenceShape),
+            Device(3, sequenceShape), Device(4, sequenceShape), Device(5, matrixShape), Device(6, stateShape),
+            Device(7, stateShape), Device(8, sequenceShape),
         ];
         SsmException.ThrowIfFailed(LinearRecurrenceBare());
         SsmException.ThrowIfFailed(SelectiveScanBare());
@@ -82,7 +82,8 @@ public unsafe class CallOverheadBenchmarks
     public int LinearRecurrenceBare() => NativeMethods.LinearRecurrence(context.Handle, linearRecurrence);
 
     [Benchmark, BenchmarkCategory("linear_recurrence, 3 tensors")]
-    public void LinearRecurrenceSpans() => context.LinearRecurrence<float>(data.AsSpan(0, 1), data.AsSpan(1, 1), data.AsSpan(2, 1), 1, 1, 1);
+    public void LinearRecurrenceSpans() =>
+        context.LinearRecurrence<float>(data.AsSpan(0, 1), data.AsSpan(1, 1), data.AsSpan(2, 1), 1, 1, 1);
 
     [Benchmark(Baseline = true), BenchmarkCategory("selective_scan, 6 tensors")]
     public int SelectiveScanBare() => NativeMethods.SelectiveScan(context.Handle, selectiveScan);
@@ -97,7 +98,8 @@ public unsafe class CallOverheadBenchmarks
 
     private ReadOnlyTensorView View(int index, nint[] shape) => ReadOnlyTensorView.Create<float>(data.AsSpan(index, 1), shape);
 
-    private DeviceTensor<float> Device(int index, nint[] shape) => DeviceTensor.FromPointer<float>(context, (nint)(elements + index), shape);
+    private DeviceTensor<float> Device(int index, nint[] shape) =>
+        DeviceTensor.FromPointer<float>(context, (nint)(elements + index), shape);
 
     private DLTensor* Tensor(int index, int rank)
     {

@@ -29,7 +29,8 @@ var config = ManualConfig.CreateEmpty()
     .WithArtifactsPath(Path.Combine(Repository.Root ?? ".", "artifacts", "benchmark"));
 var summaries = BenchmarkSwitcher.FromAssembly(typeof(SuiteBenchmarks).Assembly).Run(args, config).ToList();
 summaries.ForEach(summary => MarkdownExporter.Console.ExportToLog(summary, ConsoleLogger.Default));
-return summaries.Count > 0 && summaries.All(summary => summary.Reports.Length > 0 && summary.Reports.All(report => report.Success)) ? 0 : 1;
+var reports = summaries.SelectMany(summary => summary.Reports).ToList();
+return reports.Count > 0 && reports.TrueForAll(report => report.Success) ? 0 : 1;
 
 namespace SsmCuda.Benchmarks
 {

@@ -16,7 +16,10 @@ import time
 
 
 def serve(peer, load):
-    """load(threads) imports the library and answers (version, threads it uses, candidates); candidates(task) maps names to functions."""
+    """load(threads) imports the library and answers (version, threads it uses, candidates).
+
+    candidates(task) maps the names of the ways it can do a task to functions without arguments.
+    """
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a library that prints must not disturb the conversation
 

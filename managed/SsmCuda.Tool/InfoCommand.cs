@@ -30,7 +30,8 @@ internal static class InfoCommand
                 Runtime = RuntimeInformation.FrameworkDescription,
                 System = RuntimeInformation.OSDescription + " " + RuntimeInformation.ProcessArchitecture,
                 Devices = devices,
-                BackendLog = SsmDevice.BackendLog.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries),
+                BackendLog = SsmDevice.BackendLog.Split('\n',
+                    StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries),
             };
             Print(info);
             if (jsonPath is not null)

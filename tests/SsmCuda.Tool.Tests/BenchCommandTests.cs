@@ -4,7 +4,7 @@ using SsmCuda.Tool.Bench;
 
 namespace SsmCuda.Tool.Tests;
 
-/// <summary>`ssm bench`: that it runs, what it writes, how it compares, and that a wrong result does not pass as a fast one.</summary>
+/// <summary>`ssm bench`: that it runs, what it writes, how it compares, and that a wrong result is not a fast one.</summary>
 public sealed class BenchCommandTests
 {
     private static readonly string[] Fields =

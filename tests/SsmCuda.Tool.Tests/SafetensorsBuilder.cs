@@ -21,9 +21,11 @@ internal sealed class SafetensorsBuilder
         return this;
     }
 
-    public SafetensorsBuilder Add(string name, long[] shape, params float[] values) => Add(name, "F32", shape, MemoryMarshal.AsBytes(values.AsSpan()));
+    public SafetensorsBuilder Add(string name, long[] shape, params float[] values) =>
+        Add(name, "F32", shape, MemoryMarshal.AsBytes(values.AsSpan()));
 
-    public SafetensorsBuilder Add(string name, long[] shape, params double[] values) => Add(name, "F64", shape, MemoryMarshal.AsBytes(values.AsSpan()));
+    public SafetensorsBuilder Add(string name, long[] shape, params double[] values) =>
+        Add(name, "F64", shape, MemoryMarshal.AsBytes(values.AsSpan()));
 
     public SafetensorsBuilder Add(string name, string dataType, long[] shape, ReadOnlySpan<byte> bytes)
     {

@@ -31,7 +31,10 @@ public sealed class SafetensorsFileTests
     [Test]
     public void ScalarsAndEmptyTensorsAreTensors()
     {
-        var file = SafetensorsFile.Parse(new SafetensorsBuilder().Add("scalar", [], 7f).Add("empty", [3, 0], Array.Empty<float>()).Build());
+        var file = SafetensorsFile.Parse(new SafetensorsBuilder()
+            .Add("scalar", [], 7f)
+            .Add("empty", [3, 0], Array.Empty<float>())
+            .Build());
         Assert.Multiple(() =>
         {
             Assert.That(file.Tensors["scalar"].ToSingles(), Is.EqualTo(new[] { 7f }));
@@ -119,5 +122,6 @@ public sealed class SafetensorsFileTests
     public void AnotherTypeThanAskedForIsRefused() =>
         Assert.Throws<InvalidDataException>(() => SafetensorsFile.Parse(Good()).Tensors["in.x"].ToDoubles());
 
-    private static void Refuses(byte[] file, string what) => Assert.Throws<InvalidDataException>(() => SafetensorsFile.Parse(file), what);
+    private static void Refuses(byte[] file, string what) =>
+        Assert.Throws<InvalidDataException>(() => SafetensorsFile.Parse(file), what);
 }

@@ -226,7 +226,8 @@ public sealed class VerifyCommandTests
             .Add("out.h", [1, 1, 2], 2, last)
             .Add("out.last_state", [1, 1], last);
 
-    private void Write(string name, SafetensorsBuilder content) => File.WriteAllBytes(folder.File(name + ".safetensors"), content.Build());
+    private void Write(string name, SafetensorsBuilder content) =>
+        File.WriteAllBytes(folder.File(name + ".safetensors"), content.Build());
 
     private (int ExitCode, string Output) Verify(params string[] arguments) =>
         Ssm.Run(["verify", folder.Path, "--device", "cpu", .. arguments]);

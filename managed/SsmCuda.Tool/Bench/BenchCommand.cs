@@ -16,14 +16,25 @@ internal static class BenchCommand
         };
         var device = DeviceOption.Create("cpu", "cuda");
         var json = new Option<string?>("--json") { Description = "Writes the results as an array of objects", HelpName = "FILE" };
-        var compare = new Option<string?>("--compare") { Description = "Compares with the results of an older --json", HelpName = "OLD.json" };
-        var peers = new Option<bool>("--peers") { Description = "Times whatever peers are installed (NumPy, SciPy, PyTorch) in the same run" };
+        var compare = new Option<string?>("--compare")
+        {
+            Description = "Compares with the results of an older --json",
+            HelpName = "OLD.json",
+        };
+        var peers = new Option<bool>("--peers")
+        {
+            Description = "Times whatever peers are installed (NumPy, SciPy, PyTorch) in the same run",
+        };
         var full = new Option<bool>("--full")
         {
             Description = "Runs BenchmarkDotNet on the managed API instead: time and bytes per call, overhead over the bare C call",
         };
-        var quick = new Option<bool>("--quick") { Description = "Sequences sixteen times shorter and few rounds: that it works, not how fast" };
-        var command = new Command("bench", "Measures this machine's ceilings, then every kernel against them, and checks the results")
+        var quick = new Option<bool>("--quick")
+        {
+            Description = "Sequences sixteen times shorter and few rounds: that it works, not how fast",
+        };
+        const string purpose = "Measures this machine's ceilings, then every kernel against them, and checks the results";
+        var command = new Command("bench", purpose)
         {
             filter, device, json, compare, peers, full, quick,
         };
@@ -75,8 +86,9 @@ internal static class BenchCommand
                 {
                     measurements.Add(measurement);
                     var result = measurement.Result;
-                    Screen.Line($"[{i + 1}/{definitions.Count}, {clock.Elapsed.TotalSeconds:0} s] {result.Operation}, {result.Shape}, "
-                        + $"{result.Dtype}: {Units.Seconds(result.MedianSeconds)}, {Units.Percent(result.ShareOfCeiling)} of the ceiling");
+                    Screen.Line($"[{i + 1}/{definitions.Count}, {clock.Elapsed.TotalSeconds:0} s] {result.Operation}, "
+                        + $"{result.Shape}, {result.Dtype}: {Units.Seconds(result.MedianSeconds)}, "
+                        + $"{Units.Percent(result.ShareOfCeiling)} of the ceiling");
                 }
             }
         }
@@ -111,9 +123,10 @@ internal static class BenchCommand
                 isWrong ? "WRONG" : Screen.Number(result.MaxError, "0.0e+0"));
         }
         Screen.Console.Write(table);
-        Screen.Line("Median of rounds in which probe, kernel and loop take turns. Ceiling: the probe of the same rounds, bandwidth where");
-        Screen.Line("the rate is in GB/s, multiply-adds where it is in GFLOP/s. Loop: plain scalar C#, one thread, same data. Error: the");
-        Screen.Line("largest, relative to the largest value of the same computation in float64 (of more than 2^25 elements, on rows spread over all).");
+        Screen.Line("Median of rounds in which probe, kernel and loop take turns. Ceiling: the probe of the same rounds, bandwidth");
+        Screen.Line("where the rate is in GB/s, multiply-adds where it is in GFLOP/s. Loop: plain scalar C#, one thread, same data.");
+        Screen.Line("Error: the largest, relative to the largest value of the same computation in float64 (of more than 2^25 elements,");
+        Screen.Line("on rows spread over all).");
     }
 
     private static int ReportWrong(List<Measurement> measurements)
@@ -129,7 +142,8 @@ internal static class BenchCommand
     // BenchmarkDotNet generates and builds a project of its own, so it needs the sources.
     private static int RunBenchmarkDotNet(string? filter)
     {
-        var root = Repository.Root ?? throw new InvalidDataException("--full needs the repository: run ./build.sh bench --full in it");
+        var root = Repository.Root
+            ?? throw new InvalidDataException("--full needs the repository: run ./build.sh bench --full in it");
         var start = new ProcessStartInfo("dotnet") { WorkingDirectory = root, UseShellExecute = false };
         foreach (var argument in new[]
         {

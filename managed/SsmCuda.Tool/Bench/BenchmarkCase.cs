@@ -15,7 +15,8 @@ internal enum Bound
 /// <param name="Shape">Named after the published model or task it comes from.</param>
 /// <param name="Dtype">The storage type.</param>
 /// <param name="Create">Makes the data and the call.</param>
-internal sealed record BenchmarkDefinition(string Operation, string Shape, string Dtype, Func<BenchmarkDevice, BenchmarkCase> Create)
+internal sealed record BenchmarkDefinition(string Operation, string Shape, string Dtype,
+    Func<BenchmarkDevice, BenchmarkCase> Create)
 {
     /// <summary>Only worth its time on a GPU.</summary>
     public bool OnlyOnGpu { get; init; }

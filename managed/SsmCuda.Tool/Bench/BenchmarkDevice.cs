@@ -22,7 +22,9 @@ internal abstract class BenchmarkDevice : IDisposable
     public static BenchmarkDevice Open(string? name, bool quick)
     {
         var context = DeviceOption.CreateContext(name);
-        return context.Device.Type == SsmDeviceType.Cpu ? new CpuBenchmarkDevice(context, quick) : new GpuBenchmarkDevice(context, quick);
+        return context.Device.Type == SsmDeviceType.Cpu
+            ? new CpuBenchmarkDevice(context, quick)
+            : new GpuBenchmarkDevice(context, quick);
     }
 
     /// <summary>Measures the ceilings and says them in a line.</summary>
@@ -96,7 +98,8 @@ internal sealed class CpuBenchmarkDevice(SsmContext context, bool quick) : Bench
 
     public override int Threads => Environment.ProcessorCount;
 
-    public override string Description => $"{Context.Device.Name}, {Threads} threads, {string.Join(' ', Context.Device.InstructionSets.Take(1))}";
+    public override string Description =>
+        $"{Context.Device.Name}, {Threads} threads, {string.Join(' ', Context.Device.InstructionSets.Take(1))}";
 
     public override string MeasureCeilings()
     {
@@ -153,13 +156,14 @@ internal sealed class GpuBenchmarkDevice : BenchmarkDevice
 
     public override int Threads => 0;
 
-    public override string Description =>
-        $"{Context.Device.Name}, {Context.Device.Multiprocessors} multiprocessors, compute capability {Context.Device.ComputeCapability}";
+    public override string Description => $"{Context.Device.Name}, {Context.Device.Multiprocessors} multiprocessors, "
+        + $"compute capability {Context.Device.ComputeCapability}";
 
     public override string MeasureCeilings()
     {
         var copy = Statistics.Median(Enumerable.Range(0, 9).Select(_ => ProbeRate(Bound.Memory)!.Value).ToArray());
-        return string.Create(CultureInfo.InvariantCulture, $"ceilings: copy within the device {copy / 1e9:0.0} GB/s, arithmetic n/a");
+        return string.Create(CultureInfo.InvariantCulture,
+            $"ceilings: copy within the device {copy / 1e9:0.0} GB/s, arithmetic n/a");
     }
 
     public override double? ProbeRate(Bound bound) => bound == Bound.Memory

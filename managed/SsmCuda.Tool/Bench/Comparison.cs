@@ -1,6 +1,7 @@
 namespace SsmCuda.Tool.Bench;
 
-/// <summary>`--compare`: each result against the one of the same operation, shape, dtype, device and threads in an older file.</summary>
+/// <summary>`--compare`: each result against that of the same operation, shape, dtype, device and threads in an older
+/// file.</summary>
 internal static class Comparison
 {
     // A quiet machine moves by a few per cent from run to run even in medians.

@@ -103,8 +103,12 @@ internal sealed class Measurer(BenchmarkDevice device, IReadOnlyList<PeerProcess
 
     private void RunPeers(List<Candidate> candidates)
     {
-        foreach (var candidate in candidates.Where(candidate => candidate.IsAlive && candidate.HasTime(loopBudgetSeconds, minRounds)))
+        foreach (var candidate in candidates)
         {
+            if (!candidate.IsAlive || !candidate.HasTime(loopBudgetSeconds, minRounds))
+            {
+                continue;
+            }
             try
             {
                 if (candidate.Peer.Run(candidate.Name) is not { } seconds)

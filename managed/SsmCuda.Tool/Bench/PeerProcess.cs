@@ -5,8 +5,8 @@ using System.Text.Json;
 namespace SsmCuda.Tool.Bench;
 
 /// <summary>
-/// Another library on the same task in the same run: a script of bench/peers in a process of its own, spoken to in JSON lines (peer.py
-/// says how). An absent interpreter or library is an answer, never a failure of the run.
+/// Another library on the same task in the same run: a script of bench/peers in a process of its own, spoken to in JSON lines
+/// (peer.py says how). An absent interpreter or library is an answer, never a failure of the run.
 /// </summary>
 internal sealed class PeerProcess : IDisposable
 {
@@ -37,7 +37,9 @@ internal sealed class PeerProcess : IDisposable
     {
         var peers = new List<PeerProcess>();
         var folder = Path.Combine(AppContext.BaseDirectory, "peers");
-        var scripts = Directory.Exists(folder) ? Directory.GetFiles(folder, "*_peer.py").Order(StringComparer.Ordinal).ToArray() : [];
+        var scripts = Directory.Exists(folder)
+            ? Directory.GetFiles(folder, "*_peer.py").Order(StringComparer.Ordinal).ToArray()
+            : [];
         foreach (var script in scripts)
         {
             var name = Path.GetFileNameWithoutExtension(script).Replace("_peer", "", StringComparison.Ordinal);

@@ -3,7 +3,7 @@ using System.Text.Json.Serialization;
 
 namespace SsmCuda.Tool.Bench;
 
-/// <summary>One line of the benchmark table, and one object of its JSON. Null where a thing was not measured or has no meaning.</summary>
+/// <summary>One line of the benchmark table, and one object of its JSON. Null where nothing was or can be measured.</summary>
 internal sealed record BenchmarkResult
 {
     public required string Operation { get; init; }
@@ -62,6 +62,7 @@ internal static class BenchmarkResults
     }
 }
 
-[JsonSourceGenerationOptions(WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, IgnoreReadOnlyProperties = true)]
+[JsonSourceGenerationOptions(WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    IgnoreReadOnlyProperties = true)]
 [JsonSerializable(typeof(BenchmarkResult[]))]
 internal sealed partial class BenchmarkJson : JsonSerializerContext;

@@ -29,5 +29,6 @@ internal sealed record SequenceSizes(string Name, int Batch, int Channels, long 
 
     public override string ToString() => Rows == 1 && long.IsPow2(Length)
         ? string.Create(CultureInfo.InvariantCulture, $"{Name} 2^{long.Log2(Length)}")
-        : string.Create(CultureInfo.InvariantCulture, $"{Name} ({Batch},{Channels},{Length}){(IsChannelsLast ? " channels last" : "")}");
+        : string.Create(CultureInfo.InvariantCulture, $"{Name} ({Batch},{Channels},{Length})")
+            + (IsChannelsLast ? " channels last" : "");
 }

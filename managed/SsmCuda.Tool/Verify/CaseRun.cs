@@ -31,7 +31,8 @@ internal sealed class CaseRun(SsmContext context, ConformanceCase conformance, b
             ? value.GetString()!
             : throw new InvalidDataException($"parameter {name}: a text expected");
 
-    /// <summary>An input; a complex one has a last axis of 2 in the case. Absent (the default view) where the case lacks it.</summary>
+    /// <summary>An input; a complex one has a last axis of 2 in the case. Absent (the default view) where the case lacks
+    /// it.</summary>
     public ReadOnlyTensorView Input(string name, bool isComplex = false)
     {
         asked.Add(name);
@@ -61,7 +62,8 @@ internal sealed class CaseRun(SsmContext context, ConformanceCase conformance, b
         var count = (int)tensor.ElementCount;
         return (isFloat64, isComplex) switch
         {
-            (false, false) => BindOutput(name, shape, Filled(count, float.NaN), values => Array.ConvertAll(values, value => (double)value)),
+            (false, false) => BindOutput(name, shape, Filled(count, float.NaN), values =>
+                Array.ConvertAll(values, value => (double)value)),
             (true, false) => BindOutput(name, shape, Filled(count, double.NaN), values => values),
             (false, true) => BindOutput(name, shape, Filled(count / 2, new Complex64(float.NaN, float.NaN)), values =>
                 Array.ConvertAll(MemoryMarshal.Cast<Complex64, float>(values).ToArray(), value => (double)value)),
@@ -90,7 +92,9 @@ internal sealed class CaseRun(SsmContext context, ConformanceCase conformance, b
         {
             return shape;
         }
-        return shape is [.., 2] ? shape[..^1] : throw new InvalidDataException($"tensor {tensor.Name}: a last axis of 2 (re, im) expected");
+        return shape is [.., 2]
+            ? shape[..^1]
+            : throw new InvalidDataException($"tensor {tensor.Name}: a last axis of 2 (re, im) expected");
     }
 
     private static T[] Filled<T>(int count, T value)

@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace SsmCuda.Tool.Verify;
 
-/// <summary>One tensor of a safetensors file: its type by the format's name ("F32"), its shape and its little-endian bytes.</summary>
+/// <summary>One tensor of a safetensors file: its type by the format's name ("F32"), shape, and little-endian bytes.</summary>
 internal sealed record SafetensorsTensor(string Name, string DataType, long[] Shape, ReadOnlyMemory<byte> Data)
 {
     public long ElementCount => Shape.Aggregate(1L, (product, length) => product * length);
@@ -61,7 +61,8 @@ internal sealed class SafetensorsFile
         var data = file[(8 + (int)headerLength)..];
         try
         {
-            using var document = JsonDocument.Parse(header, new JsonDocumentOptions { MaxDepth = 8, AllowDuplicateProperties = false });
+            var options = new JsonDocumentOptions { MaxDepth = 8, AllowDuplicateProperties = false };
+            using var document = JsonDocument.Parse(header, options);
             return Parse(document.RootElement, data);
         }
         catch (JsonException exception)
@@ -94,12 +95,14 @@ internal sealed class SafetensorsFile
             var (dataType, shape, begin, end) = ParseTensor(property.Name, property.Value);
             if (begin < 0 || begin > end || end > data.Length)
             {
-                throw new InvalidDataException($"tensor {property.Name}: bytes {begin} to {end} do not lie in the {data.Length} of the file");
+                throw new InvalidDataException(
+                    $"tensor {property.Name}: bytes {begin} to {end} do not lie in the {data.Length} of the file");
             }
             var bytes = ByteCount(property.Name, dataType, shape);
             if (bytes != end - begin)
             {
-                throw new InvalidDataException($"tensor {property.Name}: its shape takes {bytes} bytes, its offsets hold {end - begin}");
+                throw new InvalidDataException(
+                    $"tensor {property.Name}: its shape takes {bytes} bytes, its offsets hold {end - begin}");
             }
             ranges.Add((begin, end, property.Name));
             tensors.Add(property.Name, new SafetensorsTensor(property.Name, dataType, shape, data[(int)begin..(int)end]));
@@ -110,7 +113,8 @@ internal sealed class SafetensorsFile
         {
             if (begin != expected)
             {
-                throw new InvalidDataException($"tensor {name} begins at byte {begin}, {expected} expected: tensors overlap or leave a gap");
+                throw new InvalidDataException(
+                    $"tensor {name} begins at byte {begin}, {expected} expected: tensors overlap or leave a gap");
             }
             expected = end;
         }

@@ -38,7 +38,8 @@ internal static class VerifyCommand
         return command;
     }
 
-    private static int Run(string path, string? deviceName, string? operation, bool isFloat64, string? jsonPath, string? disputedPath)
+    private static int Run(string path, string? deviceName, string? operation, bool isFloat64, string? jsonPath,
+        string? disputedPath)
     {
         try
         {
@@ -144,7 +145,7 @@ internal static class VerifyCommand
             using var run = new CaseRun(context, conformance, isFloat64);
             operation(run);
             var outputs = run.Finish();
-            var worst = ("", Error: 0.0);
+            var worst = (Output: "", Error: 0.0);
             foreach (var (name, reference) in conformance.Outputs)
             {
                 if (!outputs.TryGetValue(name, out var result))
@@ -154,7 +155,8 @@ internal static class VerifyCommand
                 var error = CaseError.Of(result, reference.ToDoubles());
                 worst = error > worst.Error ? (name, error) : worst;
             }
-            return (worst.Error, worst.Error <= tolerance ? null : $"{worst.Item1}: error {worst.Error:g3}, tolerance {tolerance:g3}");
+            var (output, largest) = worst;
+            return (largest, largest <= tolerance ? null : $"{output}: error {largest:g3}, tolerance {tolerance:g3}");
         }
         catch (Exception exception) when (exception is SsmException or InvalidDataException or ArgumentException
             or NotSupportedException or InvalidOperationException or KeyNotFoundException)

@@ -57,7 +57,8 @@ internal static class LinearRecurrenceBackwardBenchmarks
         public override long Bytes => 5 * sizes.Elements * sizeof(TStorage);
 
         // A multiply and add for the recurrence, and the product for grad_a (6 complex, 1 real).
-        public override double Flops => (double)sizes.Elements * (TArithmetic.FlopsOfMultiplyAdd + (TArithmetic.FlopsOfMultiplyAdd == 2 ? 1 : 6));
+        public override double Flops => (double)sizes.Elements
+            * (TArithmetic.FlopsOfMultiplyAdd + (TArithmetic.FlopsOfMultiplyAdd == 2 ? 1 : 6));
 
         public override double Tolerance => TArithmetic.Tolerance;
 

@@ -23,7 +23,8 @@ internal static class LinearRecurrenceBenchmarks
         yield return Define<float, float, Float32Arithmetic>(griffin);
         yield return Define<Complex64, Complex64, Complex64Arithmetic>(pathX);
         yield return Define<float, float, Float32Arithmetic>(singleRow);
-        yield return Define<float, float, Float32Arithmetic>(singleRow with { Length = 4 * singleRow.Length }) with { OnlyOnGpu = true };
+        var longRow = singleRow with { Length = 4 * singleRow.Length };
+        yield return Define<float, float, Float32Arithmetic>(longRow) with { OnlyOnGpu = true };
     }
 
     private static BenchmarkDefinition Define<TStorage, TState, TArithmetic>(SequenceSizes sizes)

@@ -21,7 +21,8 @@ internal static class SelectiveScanBenchmarks
         yield return Define<float, Float32Arithmetic>("Caduceus-Ph", 1, 512, 16, 131072, quick);
     }
 
-    private static BenchmarkDefinition Define<TStorage, TArithmetic>(string name, int batch, int channels, int states, int length, bool quick)
+    private static BenchmarkDefinition Define<TStorage, TArithmetic>(string name, int batch, int channels, int states,
+        int length, bool quick)
         where TStorage : unmanaged
         where TArithmetic : struct, IArithmetic<TStorage, float>
     {
@@ -73,8 +74,9 @@ internal static class SelectiveScanBenchmarks
             y = device.Output<TStorage>(sizes.Shape, sizes.Strides);
             loopResult = new HostArray<TStorage>(sizes.Elements);
 
-            BenchmarkTensor<TStorage> Random(nint[] shape, nint[] strides, int seed, float low, float high) => device.Input<TStorage>(
-                shape, strides, array => array.Fill(seed, (x, phase) => TArithmetic.FromUniform(low + (high - low) * x, phase)));
+            BenchmarkTensor<TStorage> Random(nint[] shape, nint[] strides, int seed, float low, float high) =>
+                device.Input<TStorage>(shape, strides,
+                    array => array.Fill(seed, (x, phase) => TArithmetic.FromUniform(low + (high - low) * x, phase)));
         }
 
         // u, dt, z in, y out; b and c.
@@ -86,7 +88,10 @@ internal static class SelectiveScanBenchmarks
 
         public override double Tolerance => TArithmetic.Tolerance;
 
-        public override PeerTask PeerTask => new(Operation, TArithmetic.Name, sizes.Batch, sizes.Channels, sizes.Length) { States = states };
+        public override PeerTask PeerTask => new(Operation, TArithmetic.Name, sizes.Batch, sizes.Channels, sizes.Length)
+        {
+            States = states,
+        };
 
         public override void Run() => context.SelectiveScan(u.Device, dt.Device, a.Device, b.Device, c.Device, y.Device, new()
         {

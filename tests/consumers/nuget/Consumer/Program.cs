@@ -68,7 +68,8 @@ if (!(loss < 0.8 * firstLoss))
 // ---- Smooth every digit, forward and backward ----------------------------------------------------------------------------
 
 var learned = (float)Sigmoid(theta);
-var (decays, inputs, forward, backward) = (new float[pixels.Length], new float[pixels.Length], new float[pixels.Length], new float[pixels.Length]);
+var (decays, inputs) = (new float[pixels.Length], new float[pixels.Length]);
+var (forward, backward) = (new float[pixels.Length], new float[pixels.Length]);
 Fill(noisy, learned, decays, inputs);
 context.LinearRecurrence<float>(decays, inputs, forward, digits, 1, Length);
 for (var i = 0; i < inputs.Length; i++)
@@ -99,8 +100,8 @@ if (!(largest < 2e-6))
 {
     throw new InvalidOperationException($"a smoothed pixel is off by {largest}");
 }
-Console.WriteLine($"{digits} digits, decay {learned:0.000}, loss {firstLoss:0.0000} to {loss:0.0000}, largest error {largest:0.0e+0}, "
-    + $"{clock.ElapsedMilliseconds} ms with the checks (library {SsmLibrary.Version}, {context.Device.Name})");
+Console.WriteLine($"{digits} digits, decay {learned:0.000}, loss {firstLoss:0.0000} to {loss:0.0000}, "
+    + $"largest error {largest:0.0e+0}, {clock.ElapsedMilliseconds} ms with the checks (library {SsmLibrary.Version}, {context.Device.Name})");
 return 0;
 
 // The images of an IDX file, as numbers between 0 and 1.

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace SsmCuda.Interop;
@@ -6,7 +7,10 @@ namespace SsmCuda.Interop;
 /// disposed in any order and by the finalizer.</summary>
 internal sealed class ContextHandle() : SafeHandle(0, ownsHandle: true)
 {
-    private int busy;
+    // What holds the context.
+    private const int Nobody = 0, ACall = 1, ADispose = 2;
+
+    private int holder;
 
     public override bool IsInvalid => handle == 0;
 
@@ -17,19 +21,32 @@ internal sealed class ContextHandle() : SafeHandle(0, ownsHandle: true)
     /// <summary>Claims the context for the calling thread; a second thread gets an exception instead of a data race.</summary>
     public void Enter()
     {
-        if (Interlocked.CompareExchange(ref busy, 1, 0) != 0)
-            ThrowBusy();
+        if (Interlocked.CompareExchange(ref holder, ACall, Nobody) != Nobody)
+            EnterContended();
     }
 
-    /// <summary>Claims the context as soon as the call that has it is over.</summary>
-    public void EnterWaiting()
+    private void EnterContended()
+    {
+        // A Dispose on another thread is legal and short; a call there is not.
+        SpinWait wait = default;
+        int previous;
+        while ((previous = Interlocked.CompareExchange(ref holder, ACall, Nobody)) != Nobody)
+        {
+            if (previous == ACall)
+                ThrowBusy();
+            wait.SpinOnce();
+        }
+    }
+
+    /// <summary>Claims the context for a Dispose, as soon as the call that has it is over.</summary>
+    public void EnterForDispose()
     {
         SpinWait wait = default;
-        while (Interlocked.CompareExchange(ref busy, 1, 0) != 0)
+        while (Interlocked.CompareExchange(ref holder, ADispose, Nobody) != Nobody)
             wait.SpinOnce();
     }
 
-    public void Exit() => Volatile.Write(ref busy, 0);
+    public void Exit() => Volatile.Write(ref holder, Nobody);
 
     private static void ThrowBusy() => throw new InvalidOperationException(
         "The context is in use by another thread. A context serves one thread at a time; give each thread its own.");
@@ -113,6 +130,47 @@ internal abstract unsafe class MemoryHandle(ContextHandle parent) : ChildHandle(
     // Events behind the last use on each context, for memory whose release is not ordered on the stream by itself.
     private readonly Lock gate = new();
     private List<(ContextHandle Context, nint Event)>? uses;
+
+    private long[]? description;
+    private volatile bool isClosed;
+
+    /// <summary>The DLTensor of the tensor that the memory was made for, its extents behind it; as long-lived as this
+    /// object.</summary>
+    public DLTensor* Described { get; private set; }
+
+    /// <summary>True once the owner has let go; set while no call is running on the parent.</summary>
+    public bool IsLetGo => isClosed;
+
+    /// <summary>A call on the parent needs no more than to see that the owner has not let go: freeing is ordered behind it.
+    /// Other memory is counted.</summary>
+    public bool IsOrdered => IsSynchronous || !WaitsForParent;
+
+    /// <summary>Writes the description.</summary>
+    public void Describe(nint pointer, DLDataType type, DLDevice device, int rank, in Extents shape, in Extents strides)
+    {
+        description = GC.AllocateUninitializedArray<long>((sizeof(DLTensor) + (2 * sizeof(Extents))) / sizeof(long), pinned: true);
+        var tensor = (DLTensor*)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(description));
+        var extents = (Extents*)(tensor + 1);
+        extents[0] = shape;
+        extents[1] = strides;
+        *tensor = new DLTensor
+        {
+            Data = (void*)pointer, Device = device, Ndim = rank, Dtype = type, Shape = (long*)extents, Strides = (long*)(extents + 1),
+        };
+        Described = tensor;
+    }
+
+    /// <summary>Lets go for the owner, who may be on any thread: after a call that is running, so that the call keeps what it
+    /// has seen. The release itself is outside, for a foreign deleter may come back to the library.</summary>
+    public void LetGo()
+    {
+        if (isClosed)
+            return;
+        Parent.EnterForDispose();
+        isClosed = true;
+        Parent.Exit();
+        Dispose();
+    }
 
     /// <summary>True where releasing has to wait for the work of every context; false where it is ordered on the parent's
     /// stream and only other contexts matter.</summary>
@@ -213,6 +271,8 @@ internal sealed class SharedMemoryHandle : MemoryHandle
         this.whole = whole;
         IsSynchronous = whole.IsSynchronous;
     }
+
+    protected override bool WaitsForParent => !whole.IsOrdered;
 
     public override void Track(ContextHandle context) => whole.Track(context);
 

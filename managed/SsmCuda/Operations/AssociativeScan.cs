@@ -3,25 +3,25 @@ using SsmCuda.Interop;
 namespace SsmCuda;
 
 /// <summary>What an associative scan may be told beyond its tensors. Default values are absent.</summary>
-public readonly ref struct AssociativeScanOptions
+public ref struct AssociativeScanOptions
 {
     /// <summary>Scan from the end of time to its start.</summary>
-    public bool Reverse { get; init; }
+    public bool Reverse;
 
     /// <summary>y_t combines what lies before t, without x_t; add and multiply only.</summary>
-    public bool Exclusive { get; init; }
+    public bool Exclusive;
 
     /// <summary>(R,C), combined before everything else in place of the identity. R is the number of packed sequences,
     /// otherwise B; the type is float for Half and BFloat16 tensors and the type of x for others.</summary>
-    public ReadOnlyTensorView InitialState { get; init; }
+    public ReadOnlyTensorView InitialState;
 
     /// <summary>(S+1) of long: where packed sequences start and end; B is 1 then, and time is their
     /// concatenation.</summary>
-    public ReadOnlyTensorView CuSeqlens { get; init; }
+    public ReadOnlyTensorView CuSeqlens;
 
     /// <summary>Output (R,C): everything combined, the initial state included; its type is that of the initial
     /// state.</summary>
-    public TensorView LastState { get; init; }
+    public TensorView LastState;
 }
 
 public sealed unsafe partial class SsmContext
@@ -76,10 +76,7 @@ public sealed unsafe partial class SsmContext
     private void AssociativeScan(SsmCombine combine, in ReadOnlyTensorView x, in TensorView y,
         in AssociativeScanOptions options, ulong* workspace)
     {
-        var initialState = options.InitialState;
-        var cuSeqlens = options.CuSeqlens;
-        var lastState = options.LastState;
-        fixed (byte* px = x, py = y, pInitialState = initialState, pCuSeqlens = cuSeqlens, pLastState = lastState)
+        fixed (byte* px = x, py = y, pInitialState = options.InitialState, pCuSeqlens = options.CuSeqlens, pLastState = options.LastState)
         {
             using var call = new Call(this);
             SsmAssociativeScanArgs args = new()
@@ -89,10 +86,10 @@ public sealed unsafe partial class SsmContext
                 Reverse = options.Reverse ? 1 : 0,
                 Exclusive = options.Exclusive ? 1 : 0,
                 X = call.Bind(x, px, "x"),
-                InitialState = call.Bind(initialState, pInitialState, "initial_state"),
-                CuSeqlens = call.Bind(cuSeqlens, pCuSeqlens, "cu_seqlens"),
+                InitialState = call.Bind(options.InitialState, pInitialState, "initial_state"),
+                CuSeqlens = call.Bind(options.CuSeqlens, pCuSeqlens, "cu_seqlens"),
                 Y = call.Bind(y, py, "y"),
-                LastState = call.Bind(lastState, pLastState, "last_state"),
+                LastState = call.Bind(options.LastState, pLastState, "last_state"),
             };
             Check(workspace is null
                 ? NativeMethods.AssociativeScan(Handle, &args)

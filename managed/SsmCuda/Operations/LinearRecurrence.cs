@@ -3,21 +3,21 @@ using SsmCuda.Interop;
 namespace SsmCuda;
 
 /// <summary>What a linear recurrence may be told beyond its tensors. Default values are absent.</summary>
-public readonly ref struct LinearRecurrenceOptions
+public ref struct LinearRecurrenceOptions
 {
     /// <summary>Run from the end of time to its start: h_t = a_t h_{t+1} + b_t.</summary>
-    public bool Reverse { get; init; }
+    public bool Reverse;
 
     /// <summary>(R,C), the h before the first step in the direction of the scan; zero if absent. R is the number of packed
     /// sequences, otherwise B; the type is float for Half and BFloat16 tensors and the type of a for others.</summary>
-    public ReadOnlyTensorView InitialState { get; init; }
+    public ReadOnlyTensorView InitialState;
 
     /// <summary>(S+1) of long: where packed sequences start and end; B is 1 then, and time is their
     /// concatenation.</summary>
-    public ReadOnlyTensorView CuSeqlens { get; init; }
+    public ReadOnlyTensorView CuSeqlens;
 
     /// <summary>Output (R,C): the final h in the direction of the scan, of the type of the initial state.</summary>
-    public TensorView LastState { get; init; }
+    public TensorView LastState;
 }
 
 public sealed unsafe partial class SsmContext
@@ -73,10 +73,7 @@ public sealed unsafe partial class SsmContext
     private void LinearRecurrence(in ReadOnlyTensorView a, in ReadOnlyTensorView b, in TensorView h,
         in LinearRecurrenceOptions options, ulong* workspace)
     {
-        var initialState = options.InitialState;
-        var cuSeqlens = options.CuSeqlens;
-        var lastState = options.LastState;
-        fixed (byte* pa = a, pb = b, ph = h, pInitialState = initialState, pCuSeqlens = cuSeqlens, pLastState = lastState)
+        fixed (byte* pa = a, pb = b, ph = h, pInitialState = options.InitialState, pCuSeqlens = options.CuSeqlens, pLastState = options.LastState)
         {
             using var call = new Call(this);
             SsmLinearRecurrenceArgs args = new()
@@ -85,10 +82,10 @@ public sealed unsafe partial class SsmContext
                 Reverse = options.Reverse ? 1 : 0,
                 A = call.Bind(a, pa, "a"),
                 B = call.Bind(b, pb, "b"),
-                InitialState = call.Bind(initialState, pInitialState, "initial_state"),
-                CuSeqlens = call.Bind(cuSeqlens, pCuSeqlens, "cu_seqlens"),
+                InitialState = call.Bind(options.InitialState, pInitialState, "initial_state"),
+                CuSeqlens = call.Bind(options.CuSeqlens, pCuSeqlens, "cu_seqlens"),
                 H = call.Bind(h, ph, "h"),
-                LastState = call.Bind(lastState, pLastState, "last_state"),
+                LastState = call.Bind(options.LastState, pLastState, "last_state"),
             };
             Check(workspace is null
                 ? NativeMethods.LinearRecurrence(Handle, &args)

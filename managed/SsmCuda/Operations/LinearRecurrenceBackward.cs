@@ -4,37 +4,37 @@ namespace SsmCuda;
 
 /// <summary>What the gradients of a linear recurrence are made from and where they go. Default values are absent; an absent
 /// gradient is not computed.</summary>
-public readonly ref struct LinearRecurrenceBackwardOptions
+public ref struct LinearRecurrenceBackwardOptions
 {
     /// <summary>As in the forward call.</summary>
-    public bool Reverse { get; init; }
+    public bool Reverse;
 
     /// <summary>(B,C,L) of the type of a: the b of the forward call, needed for <see cref="GradA"/> where <see cref="H"/> is
     /// absent.</summary>
-    public ReadOnlyTensorView B { get; init; }
+    public ReadOnlyTensorView B;
 
     /// <summary>(B,C,L) of the type of a: what the forward call gave. Without it h is computed again from
     /// <see cref="B"/>.</summary>
-    public ReadOnlyTensorView H { get; init; }
+    public ReadOnlyTensorView H;
 
     /// <summary>(R,C), as in the forward call; zero if absent. R is the number of packed sequences, otherwise B; the type is
     /// float for Half and BFloat16 tensors and the type of a for others.</summary>
-    public ReadOnlyTensorView InitialState { get; init; }
+    public ReadOnlyTensorView InitialState;
 
     /// <summary>(S+1) of long, as in the forward call.</summary>
-    public ReadOnlyTensorView CuSeqlens { get; init; }
+    public ReadOnlyTensorView CuSeqlens;
 
     /// <summary>(R,C): the gradient of the loss by the last state; zero if absent.</summary>
-    public ReadOnlyTensorView GradLastState { get; init; }
+    public ReadOnlyTensorView GradLastState;
 
     /// <summary>Output (B,C,L) of the type of a.</summary>
-    public TensorView GradA { get; init; }
+    public TensorView GradA;
 
     /// <summary>Output (B,C,L) of the type of a.</summary>
-    public TensorView GradB { get; init; }
+    public TensorView GradB;
 
     /// <summary>Output (R,C), of the type of the initial state.</summary>
-    public TensorView GradInitialState { get; init; }
+    public TensorView GradInitialState;
 }
 
 public sealed unsafe partial class SsmContext
@@ -96,16 +96,8 @@ public sealed unsafe partial class SsmContext
     private void LinearRecurrenceBackward(in ReadOnlyTensorView a, in ReadOnlyTensorView gradH,
         in LinearRecurrenceBackwardOptions options, ulong* workspace)
     {
-        var b = options.B;
-        var h = options.H;
-        var initialState = options.InitialState;
-        var cuSeqlens = options.CuSeqlens;
-        var gradLastState = options.GradLastState;
-        var gradA = options.GradA;
-        var gradB = options.GradB;
-        var gradInitialState = options.GradInitialState;
-        fixed (byte* pa = a, pGradH = gradH, pb = b, ph = h, pInitialState = initialState, pCuSeqlens = cuSeqlens,
-               pGradLastState = gradLastState, pGradA = gradA, pGradB = gradB, pGradInitialState = gradInitialState)
+        fixed (byte* pa = a, pGradH = gradH, pb = options.B, ph = options.H, pInitialState = options.InitialState, pCuSeqlens = options.CuSeqlens,
+               pGradLastState = options.GradLastState, pGradA = options.GradA, pGradB = options.GradB, pGradInitialState = options.GradInitialState)
         {
             using var call = new Call(this);
             SsmLinearRecurrenceBackwardArgs args = new()
@@ -113,15 +105,15 @@ public sealed unsafe partial class SsmContext
                 StructSize = (uint)sizeof(SsmLinearRecurrenceBackwardArgs),
                 Reverse = options.Reverse ? 1 : 0,
                 A = call.Bind(a, pa, "a"),
-                B = call.Bind(b, pb, "b"),
-                H = call.Bind(h, ph, "h"),
-                InitialState = call.Bind(initialState, pInitialState, "initial_state"),
-                CuSeqlens = call.Bind(cuSeqlens, pCuSeqlens, "cu_seqlens"),
+                B = call.Bind(options.B, pb, "b"),
+                H = call.Bind(options.H, ph, "h"),
+                InitialState = call.Bind(options.InitialState, pInitialState, "initial_state"),
+                CuSeqlens = call.Bind(options.CuSeqlens, pCuSeqlens, "cu_seqlens"),
                 GradH = call.Bind(gradH, pGradH, "grad_h"),
-                GradLastState = call.Bind(gradLastState, pGradLastState, "grad_last_state"),
-                GradA = call.Bind(gradA, pGradA, "grad_a"),
-                GradB = call.Bind(gradB, pGradB, "grad_b"),
-                GradInitialState = call.Bind(gradInitialState, pGradInitialState, "grad_initial_state"),
+                GradLastState = call.Bind(options.GradLastState, pGradLastState, "grad_last_state"),
+                GradA = call.Bind(options.GradA, pGradA, "grad_a"),
+                GradB = call.Bind(options.GradB, pGradB, "grad_b"),
+                GradInitialState = call.Bind(options.GradInitialState, pGradInitialState, "grad_initial_state"),
             };
             Check(workspace is null
                 ? NativeMethods.LinearRecurrenceBackward(Handle, &args)

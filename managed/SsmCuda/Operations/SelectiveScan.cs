@@ -3,30 +3,30 @@ using SsmCuda.Interop;
 namespace SsmCuda;
 
 /// <summary>What a selective scan may be told beyond its required tensors. Default values are absent.</summary>
-public readonly ref struct SelectiveScanOptions
+public ref struct SelectiveScanOptions
 {
     /// <summary>s = log(1 + exp(dt + dt_bias)) instead of dt + dt_bias.</summary>
-    public bool DtSoftplus { get; init; }
+    public bool DtSoftplus;
 
     /// <summary>(D) of the state type of u (float for Half and BFloat16, otherwise the type of u): the skip connection; zero
     /// if absent.</summary>
-    public ReadOnlyTensorView D { get; init; }
+    public ReadOnlyTensorView D;
 
     /// <summary>(B,D,L) of the type of u: the gate, through silu; without it y is not gated.</summary>
-    public ReadOnlyTensorView Z { get; init; }
+    public ReadOnlyTensorView Z;
 
     /// <summary>(D) of the state type of u; zero if absent.</summary>
-    public ReadOnlyTensorView DtBias { get; init; }
+    public ReadOnlyTensorView DtBias;
 
     /// <summary>(R,D,N) of the type of a; zero if absent. R is the number of packed sequences, otherwise B.</summary>
-    public ReadOnlyTensorView InitialState { get; init; }
+    public ReadOnlyTensorView InitialState;
 
     /// <summary>(S+1) of long: where packed sequences start and end; B is 1 then, and time is their
     /// concatenation.</summary>
-    public ReadOnlyTensorView CuSeqlens { get; init; }
+    public ReadOnlyTensorView CuSeqlens;
 
     /// <summary>Output (R,D,N) of the type of a: the state after the last step.</summary>
-    public TensorView LastState { get; init; }
+    public TensorView LastState;
 }
 
 public sealed unsafe partial class SsmContext
@@ -62,14 +62,8 @@ public sealed unsafe partial class SsmContext
     private void SelectiveScan(in ReadOnlyTensorView u, in ReadOnlyTensorView dt, in ReadOnlyTensorView a,
         in ReadOnlyTensorView b, in ReadOnlyTensorView c, in TensorView y, in SelectiveScanOptions options, ulong* workspace)
     {
-        var d = options.D;
-        var z = options.Z;
-        var dtBias = options.DtBias;
-        var initialState = options.InitialState;
-        var cuSeqlens = options.CuSeqlens;
-        var lastState = options.LastState;
-        fixed (byte* pu = u, pdt = dt, pa = a, pb = b, pc = c, py = y, pd = d, pz = z, pDtBias = dtBias,
-               pInitialState = initialState, pCuSeqlens = cuSeqlens, pLastState = lastState)
+        fixed (byte* pu = u, pdt = dt, pa = a, pb = b, pc = c, py = y, pd = options.D, pz = options.Z, pDtBias = options.DtBias,
+               pInitialState = options.InitialState, pCuSeqlens = options.CuSeqlens, pLastState = options.LastState)
         {
             using var call = new Call(this);
             SsmSelectiveScanArgs args = new()
@@ -81,13 +75,13 @@ public sealed unsafe partial class SsmContext
                 A = call.Bind(a, pa, "a"),
                 B = call.Bind(b, pb, "b"),
                 C = call.Bind(c, pc, "c"),
-                D = call.Bind(d, pd, "d"),
-                Z = call.Bind(z, pz, "z"),
-                DtBias = call.Bind(dtBias, pDtBias, "dt_bias"),
-                InitialState = call.Bind(initialState, pInitialState, "initial_state"),
-                CuSeqlens = call.Bind(cuSeqlens, pCuSeqlens, "cu_seqlens"),
+                D = call.Bind(options.D, pd, "d"),
+                Z = call.Bind(options.Z, pz, "z"),
+                DtBias = call.Bind(options.DtBias, pDtBias, "dt_bias"),
+                InitialState = call.Bind(options.InitialState, pInitialState, "initial_state"),
+                CuSeqlens = call.Bind(options.CuSeqlens, pCuSeqlens, "cu_seqlens"),
                 Y = call.Bind(y, py, "y"),
-                LastState = call.Bind(lastState, pLastState, "last_state"),
+                LastState = call.Bind(options.LastState, pLastState, "last_state"),
             };
             Check(workspace is null
                 ? NativeMethods.SelectiveScan(Handle, &args)

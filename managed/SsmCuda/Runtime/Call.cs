@@ -40,19 +40,26 @@ internal unsafe ref struct Call
     private DLTensor* Bind(scoped ref TensorArgument argument, byte* pinned, string name)
     {
         if (argument.Memory is { } memory)
-            Hold(memory);
+            Keep(memory, name);
         else if (!acceptsHostSpans)
             ThrowHostSpan(name);
         else
             argument.Native.Data = pinned;
+        if (argument.Described is not null)
+            return argument.Described;
         argument.Native.Shape = (long*)Unsafe.AsPointer(ref argument.Shape);
         argument.Native.Strides = (long*)Unsafe.AsPointer(ref argument.Strides);
         return (DLTensor*)Unsafe.AsPointer(ref argument.Native);
     }
 
-    /// <summary>Keeps memory through the call.</summary>
-    private void Hold(MemoryHandle memory)
+    /// <summary>Keeps memory through the call. The context's own cannot be let go while the call has the context; other memory
+    /// is counted, and let go when the call is over or by the graph.</summary>
+    private void Keep(MemoryHandle memory, string name)
     {
+        if (memory.IsLetGo)
+            ThrowDisposed(name);
+        if (ReferenceEquals(memory.Parent, context.Handle) && memory.IsOrdered && !context.IsCapturing)
+            return;
         var added = false;
         memory.DangerousAddRef(ref added);
         held[count++] = memory;
@@ -61,9 +68,20 @@ internal unsafe ref struct Call
     public void Dispose()
     {
         for (var i = 0; i < count; i++)
-            context.Release(held[i]!);
+        {
+            if (context.KeepsForCapture(held[i]!))
+                held[i] = null;
+            else
+                held[i]!.Track(context.Handle);
+        }
         context.Exit();
+        // Outside, for what is released may be somebody else's, who comes back to the context.
+        for (var i = 0; i < count; i++)
+            held[i]?.DangerousRelease();
     }
+
+    private static void ThrowDisposed(string name) =>
+        throw new ObjectDisposedException(name, $"{name}: the tensor was disposed.");
 
     private readonly void ThrowHostSpan(string name) => throw new InvalidOperationException(context.IsCapturing
         ? $"{name}: host memory that the garbage collector may move cannot be captured; use a DeviceTensor."

@@ -133,7 +133,7 @@ public sealed unsafe partial class SsmContext : IDisposable
     {
         if (!ReferenceEquals(ownedStream, stream) || disposed)
             return;
-        Handle.EnterWaiting();
+        Handle.EnterForDispose();
         try
         {
             // A context that failed has no use for a stream any more; one that is capturing has.
@@ -156,6 +156,7 @@ public sealed unsafe partial class SsmContext : IDisposable
     {
         if (memory is { IsCompact: false })
             throw new ArgumentException("A workspace has to be compact.", nameof(memory));
+        MemoryHandle? old = null;
         Enter();
         try
         {
@@ -173,15 +174,15 @@ public sealed unsafe partial class SsmContext : IDisposable
                 Check(status);
             }
             // Work that is queued may still use the old one.
-            if (workspace is not null)
-                workspace.Track(Handle);
-            ReleaseWorkspace();
+            workspace?.Track(Handle);
+            old = workspace;
             workspace = handle;
         }
         finally
         {
             Exit();
         }
+        old?.DangerousRelease();
     }
 
     /// <summary>Uses foreign memory on the context's device as workspace; the caller keeps it until another is set and the
@@ -393,16 +394,11 @@ public sealed unsafe partial class SsmContext : IDisposable
             SsmException.ThrowIfFailed(status);
     }
 
-    /// <summary>Ends a call's hold on memory.</summary>
-    internal void Release(MemoryHandle memory)
+    /// <summary>During a capture, takes over a call's hold on memory, for the graph.</summary>
+    internal bool KeepsForCapture(MemoryHandle memory)
     {
-        if (captured is not null)
-        {
-            captured.Add(memory); // the graph lets it go
-            return;
-        }
-        memory.Track(Handle);
-        memory.DangerousRelease();
+        captured?.Add(memory);
+        return captured is not null;
     }
 
     /// <summary>R of the documentation: the packed sequences, or else the batch.</summary>

@@ -35,6 +35,9 @@ public abstract unsafe partial class DeviceTensor : IDisposable
             Length *= shape[i];
         }
         IsCompact |= Length == 0;
+        memory.Describe(pointer, type,
+            new DLDevice { DeviceType = (DLDeviceType)context.DeviceType, DeviceId = context.IsCpu ? 0 : context.DeviceId },
+            Rank, this.shape, this.strides);
     }
 
     /// <summary>The context that the tensor was made with; copies run on it.</summary>
@@ -141,7 +144,7 @@ public abstract unsafe partial class DeviceTensor : IDisposable
     /// <summary>Lets the memory go.</summary>
     public void Dispose()
     {
-        Memory.Dispose();
+        Memory.LetGo();
         GC.SuppressFinalize(this);
     }
 
@@ -149,22 +152,6 @@ public abstract unsafe partial class DeviceTensor : IDisposable
     /// <returns>The text.</returns>
     public override string ToString() =>
         $"{SsmCuda.ElementType.Describe(DataType)} ({string.Join(",", Shape.ToArray())}) on {SsmDevice.Describe(Context.DeviceType, Context.DeviceId)}";
-
-    internal TensorArgument AsArgument()
-    {
-        ThrowIfDisposed();
-        TensorArgument argument = default;
-        argument.Memory = Memory;
-        argument.IsReadOnly = IsReadOnly;
-        argument.Native.Data = (void*)Pointer;
-        argument.Native.Dtype = DataType;
-        argument.Native.Device.DeviceType = (DLDeviceType)Context.DeviceType;
-        argument.Native.Device.DeviceId = Context.DeviceId;
-        argument.Native.Ndim = Rank;
-        argument.Shape = shape;
-        argument.Strides = strides;
-        return argument;
-    }
 
     /// <summary>Checks lengths and strides.</summary>
     /// <returns>The number of elements.</returns>
@@ -185,7 +172,7 @@ public abstract unsafe partial class DeviceTensor : IDisposable
         return count;
     }
 
-    private protected void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(Memory.IsClosed, this);
+    private protected void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(Memory.IsLetGo, this);
 
     // nint and the 64-bit numbers of DLPack are the same on every platform that the library is built for.
     private ReadOnlySpan<nint> Span(in Extents extents) =>

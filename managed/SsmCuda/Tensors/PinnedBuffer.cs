@@ -47,7 +47,7 @@ public sealed unsafe class PinnedBuffer<T> : IDisposable
     {
         get
         {
-            ObjectDisposedException.ThrowIf(memory.IsClosed, this);
+            ObjectDisposedException.ThrowIf(memory.IsLetGo, this);
             return memory.Pointer;
         }
     }
@@ -60,7 +60,7 @@ public sealed unsafe class PinnedBuffer<T> : IDisposable
     /// <returns>The view.</returns>
     public TensorView View(params scoped ReadOnlySpan<nint> shape)
     {
-        TensorArgument argument = default;
+        TensorArgument argument = new() { IsInline = true };
         argument.Memory = memory;
         argument.Native.Data = (void*)Pointer;
         argument.Native.Dtype = ElementType.Get<T>();
@@ -72,5 +72,5 @@ public sealed unsafe class PinnedBuffer<T> : IDisposable
     }
 
     /// <summary>Frees the memory once copies that use it have ended.</summary>
-    public void Dispose() => memory.Dispose();
+    public void Dispose() => memory.LetGo();
 }

@@ -12,65 +12,68 @@ internal struct Extents
     private long first;
 }
 
-/// <summary>What both views are: where the data lies, and the native description of it, whose pointers are filled in when a
-/// call has pinned the data.</summary>
-internal ref struct TensorArgument
+/// <summary>What both views are: where the data lies, and its native description, which is the device tensor's own or made
+/// here, and then completed when a call has pinned the data.</summary>
+internal unsafe ref struct TensorArgument
 {
     /// <summary>Host memory that the garbage collector may move.</summary>
     public ref byte Reference;
     /// <summary>Memory of the library or of somebody else, with a fixed address.</summary>
     public MemoryHandle? Memory;
+    /// <summary>The description that the memory of a device tensor keeps.</summary>
+    public DLTensor* Described;
+    /// <summary>True where the fields below are the description; they are undefined otherwise.</summary>
+    public bool IsInline;
     public DLTensor Native;
     public Extents Shape;
     public Extents Strides;
-    public bool IsReadOnly;
 
-    public readonly bool IsPresent => Native.Dtype.Lanes != 0;
+    public readonly bool IsPresent => Described is not null || IsInline;
+
+    public readonly int Rank => Described is not null ? Described->Ndim : IsInline ? Native.Ndim : 0;
 
     public readonly long Length
     {
         get
         {
             var length = 1L;
-            for (var i = 0; i < Native.Ndim; i++)
-                length *= Shape[i];
+            for (var i = 0; i < Rank; i++)
+                length *= Described is not null ? Described->Shape[i] : Shape[i];
             return length;
         }
     }
 
-    public static TensorArgument FromHost<T>(ref T data, scoped ReadOnlySpan<nint> shape, scoped ReadOnlySpan<nint> strides)
-        where T : unmanaged
+    /// <summary>Describes host memory.</summary>
+    /// <returns>The number of elements.</returns>
+    public long DescribeHost(DLDataType type, scoped ReadOnlySpan<nint> shape, scoped ReadOnlySpan<nint> strides)
     {
-        TensorArgument argument = new() { Reference = ref Unsafe.As<T, byte>(ref data) };
-        argument.Native.Dtype = ElementType.Get<T>();
-        argument.Native.Device.DeviceType = DLDeviceType.DLCPU;
-        argument.SetShape(shape, strides);
-        return argument;
+        Memory = null;
+        Described = null;
+        IsInline = true;
+        Native.Device = new DLDevice { DeviceType = DLDeviceType.DLCPU };
+        Native.Dtype = type;
+        Native.ByteOffset = 0;
+        return SetShape(shape, strides);
     }
 
-    /// <summary>A compact view: host memory of as many elements as the shape says.</summary>
-    public static TensorArgument FromHost<T>(ref T data, int count, scoped ReadOnlySpan<nint> shape)
-        where T : unmanaged
-    {
-        var argument = FromHost(ref data, shape, []);
-        if (argument.Length != count)
-            ThrowLength(shape, count);
-        return argument;
-    }
-
-    public void SetShape(scoped ReadOnlySpan<nint> shape, scoped ReadOnlySpan<nint> strides)
+    /// <summary>Sets the lengths and strides.</summary>
+    /// <returns>The number of elements.</returns>
+    public long SetShape(scoped ReadOnlySpan<nint> shape, scoped ReadOnlySpan<nint> strides)
     {
         if (shape.Length > TensorView.MaxRank)
             ThrowRank(shape.Length);
         Native.Ndim = shape.Length;
         var compact = 1L;
+        var length = 1L;
         for (var i = shape.Length - 1; i >= 0; i--)
         {
             Shape[i] = shape[i];
             // A dimension of length 1 has whatever stride; the compact one lets kernels use the data in place.
             Strides[i] = strides.Length == 0 || shape[i] == 1 ? compact : strides[i];
             compact = checked(Strides[i] * Math.Max(shape[i], 1));
+            length = checked(length * shape[i]);
         }
+        return length;
     }
 
     /// <summary>Gives a one-dimensional view of the right length another shape; other views stay as they are.</summary>
@@ -79,7 +82,9 @@ internal ref struct TensorArgument
         var length = 1L;
         foreach (var extent in shape)
             length *= extent;
-        if (Native.Ndim != 1 || Shape[0] != length || (Strides[0] != 1 && length > 1))
+        if (Described is not null)
+            CopyDescription();
+        if (!IsInline || Native.Ndim != 1 || Shape[0] != length || (Strides[0] != 1 && length > 1))
             return;
         Native.Ndim = shape.Length;
         var compact = 1L;
@@ -91,10 +96,22 @@ internal ref struct TensorArgument
         }
     }
 
+    private void CopyDescription()
+    {
+        Native = *Described;
+        for (var i = 0; i < Native.Ndim; i++)
+        {
+            Shape[i] = Native.Shape[i];
+            Strides[i] = Native.Strides[i];
+        }
+        Described = null;
+        IsInline = true;
+    }
+
     private static void ThrowRank(int rank) =>
         throw new ArgumentException($"A tensor view has at most {TensorView.MaxRank} dimensions; this one would have {rank}.");
 
-    private static void ThrowLength(ReadOnlySpan<nint> shape, long count) => throw new ArgumentException(
+    public static void ThrowLength(ReadOnlySpan<nint> shape, long count) => throw new ArgumentException(
         $"The shape ({string.Join(",", shape.ToArray())}) does not have as many elements as the data, {count}.");
 }
 
@@ -111,18 +128,32 @@ public readonly ref partial struct TensorView
 
     internal readonly TensorArgument Argument;
 
-    internal TensorView(TensorArgument argument)
+    internal TensorView(scoped in TensorArgument argument) => Argument = argument;
+
+    private TensorView(ref byte data, DLDataType type, scoped ReadOnlySpan<nint> shape, scoped ReadOnlySpan<nint> strides, long count)
     {
-        if (argument.IsReadOnly)
-            throw new ArgumentException("The tensor is read-only and cannot be written to.");
-        Argument = argument;
+        Unsafe.SkipInit(out Argument);
+        Argument.Reference = ref data;
+        var length = Argument.DescribeHost(type, shape, strides);
+        if (count >= 0 && count != length)
+            TensorArgument.ThrowLength(shape, count);
+    }
+
+    private unsafe TensorView(MemoryHandle memory)
+    {
+        // The description behind these fields is not used, and writing it would be most of the work.
+        Unsafe.SkipInit(out Argument);
+        Argument.Reference = ref Unsafe.NullRef<byte>();
+        Argument.Memory = memory;
+        Argument.Described = memory.Described;
+        Argument.IsInline = false;
     }
 
     /// <summary>False for the default value, an absent tensor.</summary>
     public bool IsPresent => Argument.IsPresent;
 
     /// <summary>The number of dimensions.</summary>
-    public int Rank => Argument.Native.Ndim;
+    public int Rank => Argument.Rank;
 
     /// <summary>A view of compact host memory, the last dimension contiguous.</summary>
     /// <param name="data">The elements.</param>
@@ -132,18 +163,26 @@ public readonly ref partial struct TensorView
     /// dimensions.</exception>
     public static TensorView Create<T>(Span<T> data, params scoped ReadOnlySpan<nint> shape)
         where T : unmanaged =>
-        new(TensorArgument.FromHost(ref MemoryMarshal.GetReference(data), data.Length, shape));
+        new(ref Unsafe.As<T, byte>(ref MemoryMarshal.GetReference(data)), ElementType.Get<T>(), shape, [], data.Length);
 
     /// <summary>A view of host memory with a shape and strides of its own.</summary>
     /// <param name="span">The tensor.</param>
     /// <typeparam name="T">The element type.</typeparam>
     public static TensorView Create<T>(TensorSpan<T> span)
         where T : unmanaged =>
-        new(TensorArgument.FromHost(ref span.GetPinnableReference(), span.Lengths, span.Strides));
+        new(ref Unsafe.As<T, byte>(ref span.GetPinnableReference()), ElementType.Get<T>(), span.Lengths, span.Strides, -1);
 
     /// <summary>A view of device memory.</summary>
     /// <param name="tensor">The tensor.</param>
-    public static implicit operator TensorView(DeviceTensor? tensor) => tensor is null ? default : new(tensor.AsArgument());
+    /// <exception cref="ArgumentException">The tensor is read-only.</exception>
+    public static implicit operator TensorView(DeviceTensor? tensor)
+    {
+        if (tensor is null)
+            return default;
+        if (tensor.IsReadOnly)
+            throw new ArgumentException("The tensor is read-only and cannot be written to.", nameof(tensor));
+        return new(tensor.Memory);
+    }
 
     /// <summary>The view with another shape, where it is one-dimensional and has as many elements.</summary>
     internal TensorView Reshaped(params scoped ReadOnlySpan<long> shape)
@@ -169,13 +208,32 @@ public readonly ref partial struct ReadOnlyTensorView
 {
     internal readonly TensorArgument Argument;
 
-    internal ReadOnlyTensorView(TensorArgument argument) => Argument = argument;
+    internal ReadOnlyTensorView(scoped in TensorArgument argument) => Argument = argument;
+
+    private ReadOnlyTensorView(ref byte data, DLDataType type, scoped ReadOnlySpan<nint> shape, scoped ReadOnlySpan<nint> strides, long count)
+    {
+        Unsafe.SkipInit(out Argument);
+        Argument.Reference = ref data;
+        var length = Argument.DescribeHost(type, shape, strides);
+        if (count >= 0 && count != length)
+            TensorArgument.ThrowLength(shape, count);
+    }
+
+    private unsafe ReadOnlyTensorView(MemoryHandle memory)
+    {
+        // As in TensorView.
+        Unsafe.SkipInit(out Argument);
+        Argument.Reference = ref Unsafe.NullRef<byte>();
+        Argument.Memory = memory;
+        Argument.Described = memory.Described;
+        Argument.IsInline = false;
+    }
 
     /// <summary>False for the default value, an absent tensor.</summary>
     public bool IsPresent => Argument.IsPresent;
 
     /// <summary>The number of dimensions.</summary>
-    public int Rank => Argument.Native.Ndim;
+    public int Rank => Argument.Rank;
 
     /// <summary>A view of compact host memory, the last dimension contiguous.</summary>
     /// <param name="data">The elements.</param>
@@ -185,19 +243,20 @@ public readonly ref partial struct ReadOnlyTensorView
     /// dimensions.</exception>
     public static ReadOnlyTensorView Create<T>(ReadOnlySpan<T> data, params scoped ReadOnlySpan<nint> shape)
         where T : unmanaged =>
-        new(TensorArgument.FromHost(ref MemoryMarshal.GetReference(data), data.Length, shape));
+        new(ref Unsafe.As<T, byte>(ref MemoryMarshal.GetReference(data)), ElementType.Get<T>(), shape, [], data.Length);
 
     /// <summary>A view of host memory with a shape and strides of its own.</summary>
     /// <param name="span">The tensor.</param>
     /// <typeparam name="T">The element type.</typeparam>
     public static ReadOnlyTensorView Create<T>(ReadOnlyTensorSpan<T> span)
         where T : unmanaged =>
-        new(TensorArgument.FromHost(ref Unsafe.AsRef(in span.GetPinnableReference()), span.Lengths, span.Strides));
+        new(ref Unsafe.As<T, byte>(ref Unsafe.AsRef(in span.GetPinnableReference())), ElementType.Get<T>(), span.Lengths,
+            span.Strides, -1);
 
     /// <summary>A view of device memory.</summary>
     /// <param name="tensor">The tensor.</param>
     public static implicit operator ReadOnlyTensorView(DeviceTensor? tensor) =>
-        tensor is null ? default : new(tensor.AsArgument());
+        tensor is null ? default : new(tensor.Memory);
 
     /// <summary>What may be written may be read.</summary>
     /// <param name="view">The tensor.</param>

@@ -188,9 +188,10 @@ class LinearRecurrenceBackward {
             const S *at = a + t * p.a.time_stride, *ght = grad_h + t * p.grad_h.time_stride;
             // This scan runs against the forward one: the step before t, forward, is the next one here.
             const S* ht = grad_a && !at_end ? h + (t + (shape.reverse ? -1 : 1)) * p.h.time_stride : nullptr;
-            const State* first = initial && SSM_MUTATE("linear_recurrence_backward.cpu.initial_state", true, false)
-                                     ? initial + piece.row * channels + channel
-                                     : nullptr;
+            const State* first =
+                initial && SSM_MUTATE("linear_recurrence_backward.cpu.initial_state_of_channels", true, false)
+                    ? initial + piece.row * channels + channel
+                    : nullptr;
             S* gat = grad_a ? grad_a + t * p.grad_a.time_stride : nullptr;
             S* gbt = grad_b ? grad_b + t * p.grad_b.time_stride : nullptr;
             int64_t c = 0;

@@ -4,9 +4,12 @@
 #include "cpu/context.h"
 #include "cpu/thread_pool.h"
 
+#include "core/mutate.h"
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace ssm::cpu {
 namespace {
@@ -68,11 +71,13 @@ void copy(const StridedCopyParams& params, int threads, Dimension* dims, int ran
             const T* from = source + r * row.source + c * column.source;
             T* to = destination + r * row.destination + c * column.destination;
             for (int i = outer_rank - 1; i >= 0; --i) {
-                from += rest % outer[i].size * outer[i].source;
+                from += rest % outer[i].size *
+                        SSM_MUTATE("strided_copy.cpu.wrong_stride", outer[i].source, outer[i].destination);
                 to += rest % outer[i].size * outer[i].destination;
                 rest /= outer[i].size;
             }
-            const int64_t columns = std::min(tile_columns, column.size - c);
+            const int64_t columns =
+                std::min(tile_columns, column.size - c) - SSM_MUTATE("strided_copy.cpu.off_by_one_tail", 0, 1);
             if (runs)
                 std::memcpy(to, from, static_cast<size_t>(columns) * sizeof(T));
             else
@@ -92,12 +97,14 @@ int32_t strided_copy(BackendContext* context, const StridedCopyParams* params) {
         if (params->shape[i] != 1)
             dims[rank++] = {params->shape[i], params->source_strides[i], params->destination_strides[i]};
     }
-    std::stable_sort(dims, dims + rank,
-                     [](const Dimension& x, const Dimension& y) { return x.destination > y.destination; });
+    // An insertion sort: stable, and without memory of its own.
+    for (int i = 1; i < rank; ++i)
+        for (int j = i; j > 0 && dims[j - 1].destination < dims[j].destination; --j)
+            std::swap(dims[j - 1], dims[j]);
     int joined = 0;
     for (int i = 0; i < rank; ++i) {
         Dimension* before = joined > 0 ? &dims[joined - 1] : nullptr;
-        if (before && before->source == dims[i].size * dims[i].source &&
+        if (before && SSM_MUTATE("strided_copy.cpu.joined_gaps", before->source == dims[i].size * dims[i].source, true) &&
             before->destination == dims[i].size * dims[i].destination)
             *before = {before->size * dims[i].size, dims[i].source, dims[i].destination};
         else

@@ -633,6 +633,7 @@ void quick(Operation operation, const Target& target) {
             if (testing::Test::HasFailure())
                 return;
         }
+    nan_stays_in_its_row(operation, target);
     if (testing::Test::HasFailure() || slow)
         return;
     // Enough for every thread to have its share of a row and of the rows.

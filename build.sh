@@ -7,6 +7,8 @@ cd "$root"
 export LC_ALL=C.UTF-8 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_CLI_UI_LANGUAGE=en
 # No build server outlives the build: in CI nothing may keep running.
 export MSBUILDDISABLENODEREUSE=1 UseSharedCompilation=false
+# Compiled objects are shared between checkouts: paths below the root count as relative.
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
 
 verbs=(build test bench verify pack format gpu deps clean help)
 

@@ -39,16 +39,30 @@ struct SelectiveScanTraits {
     static constexpr bool complex = !std::is_floating_point<S>::value;
     using StateInput = std::conditional_t<complex, S, T>; // b and c of each step
     static constexpr int threads = 128;
+    // Of a multiprocessor, that registers must suffice for.
+    static constexpr int blocks = std::is_same<Real<S>, float>::value ? 3 : 2;
     // Steps of a lane.
     static constexpr int steps = sizeof(S) == 4 ? 16 : sizeof(S) == 8 ? 8 : 4;
     static constexpr int width = vector_elements<S>;                  // elements of S that a lane reads at once
     static constexpr int staged = 8192 / static_cast<int>(sizeof(S)); // elements of S for b, and for c
 };
 
+// What a block works on.
+struct SelectiveScanItem {
+    Span span;
+    int64_t group;
+    int64_t first_channel; // of the block
+    int64_t end_channel;   // of the group
+    int64_t chunk;
+    int64_t begin; // of the chunk
+    int64_t end;
+};
+
 template <typename S>
 struct alignas(16) SelectiveScanStorage {
-    S b[8192 / sizeof(S)];
+    S b[8192 / sizeof(S)]; // b and c also take u, dt, z and y from thread to thread
     S c[8192 / sizeof(S)];
+    SelectiveScanItem work;
 };
 
 // What a run of the kernel does.
@@ -155,14 +169,7 @@ struct SelectiveScanBlock {
     const SelectiveScanParams& params;
     Storage& shared;
 
-    // The work item.
-    Span span;
-    int64_t group;
-    int64_t first_channel; // of the block
-    int64_t end_channel;   // of the group
-    int64_t chunk;
-    int64_t begin; // of the chunk
-    int64_t end;
+    SelectiveScanItem& work;
 
     // The thread's place: channel, and which steps of a tile.
     int lanes;
@@ -172,41 +179,47 @@ struct SelectiveScanBlock {
     bool exists;
 
     SSM_DEVICE SelectiveScanBlock(const SelectiveScanArguments<S>& arguments, Storage& shared)
-        : arguments(arguments), params(arguments.params), shared(shared) {
+        : arguments(arguments), params(arguments.params), shared(shared), work(shared.work) {
         lanes = arguments.lanes;
         lane = static_cast<int>(threadIdx.x) & (lanes - 1);
         own_channel = static_cast<int>(threadIdx.x) / lanes;
     }
 
-    SSM_DEVICE void place(int64_t item) {
-        const int64_t per_group = params.shape.channels / params.groups;
-        int64_t rest = item / arguments.channel_blocks;
-        const int64_t channel_block = item - rest * arguments.channel_blocks;
-        const int64_t group_row = rest;
-        rest = group_row / params.groups;
-        group = group_row - rest * params.groups;
-        const int64_t state_row = rest / arguments.chunks;
-        chunk = rest - state_row * arguments.chunks;
-        span = span_of_row(params.shape, state_row);
-        const int64_t tiles = (span.length + arguments.tile - 1) / arguments.tile;
-        const int64_t chunk_steps = (tiles + arguments.chunks - 1) / arguments.chunks * arguments.tile;
-        begin = chunk * chunk_steps < span.length ? chunk * chunk_steps : span.length;
-        end = begin + chunk_steps < span.length ? begin + chunk_steps : span.length;
-        end_channel = (group + 1) * per_group;
-        first_channel = group * per_group + channel_block * (static_cast<int>(blockDim.x) / lanes);
-        channel = first_channel + own_channel;
-        exists = channel < end_channel;
+    // For the whole block. The item lies in shared memory, because few of its numbers are needed at a time.
+    SSM_DEVICE void take(int64_t item) {
+        __syncthreads(); // the item before is done with
+        if (threadIdx.x == 0) {
+            const int64_t per_group = params.shape.channels / params.groups;
+            int64_t rest = item / arguments.channel_blocks;
+            const int64_t channel_block = item - rest * arguments.channel_blocks;
+            const int64_t group_row = rest;
+            rest = group_row / params.groups;
+            work.group = group_row - rest * params.groups;
+            const int64_t state_row = rest / arguments.chunks;
+            work.chunk = rest - state_row * arguments.chunks;
+            work.span = span_of_row(params.shape, state_row);
+            const int64_t length = work.span.length;
+            const int64_t tiles = (length + arguments.tile - 1) / arguments.tile;
+            const int64_t chunk_steps = (tiles + arguments.chunks - 1) / arguments.chunks * arguments.tile;
+            work.begin = work.chunk * chunk_steps < length ? work.chunk * chunk_steps : length;
+            work.end = work.begin + chunk_steps < length ? work.begin + chunk_steps : length;
+            work.end_channel = (work.group + 1) * per_group;
+            work.first_channel = work.group * per_group + channel_block * (static_cast<int>(blockDim.x) / lanes);
+        }
+        __syncthreads();
+        channel = work.first_channel + own_channel;
+        exists = channel < work.end_channel;
     }
 
     // Index of state n of this channel in (R,D,N).
     SSM_DEVICE int64_t state_index(int64_t n) const {
-        return (span.row * params.shape.channels + channel) * params.states + n;
+        return (work.span.row * params.shape.channels + channel) * params.states + n;
     }
     SSM_DEVICE int64_t chunk_stride() const { return state_rows(params.shape) * params.shape.channels * params.states; }
 
     SSM_DEVICE int64_t offset(const Sequence& sequence, int64_t at_channel, int64_t step) const {
-        return span.batch * sequence.batch_stride + at_channel * sequence.channel_stride +
-               (span.begin + step) * sequence.time_stride;
+        return work.span.batch * sequence.batch_stride + at_channel * sequence.channel_stride +
+               (work.span.begin + step) * sequence.time_stride;
     }
 
     // The thread's steps of a tensor, zero where there is none. Contiguous in channels, they change hands in shared memory,
@@ -234,16 +247,16 @@ struct SelectiveScanBlock {
                 }
             }
         } else {
-            R* staged = reinterpret_cast<R*>(&shared);
+            R* staged = reinterpret_cast<R*>(shared.b);
             const int threads = static_cast<int>(blockDim.x);
             const int channels = threads / lanes;
             __syncthreads();
             for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
                 const int step = i / channels;
                 const int from = i - step * channels;
-                if (first_channel + from < end_channel) {
+                if (work.first_channel + from < work.end_channel) {
                     staged[step % steps * threads + from * lanes + step / steps] =
-                        widen(data[offset(sequence, first_channel + from, tile_begin + step)]);
+                        widen(data[offset(sequence, work.first_channel + from, tile_begin + step)]);
                 }
             }
             __syncthreads();
@@ -281,7 +294,7 @@ struct SelectiveScanBlock {
                 }
             }
         } else {
-            R* staged = reinterpret_cast<R*>(&shared);
+            R* staged = reinterpret_cast<R*>(shared.b);
             const int threads = static_cast<int>(blockDim.x);
             const int channels = threads / lanes;
             __syncthreads();
@@ -293,8 +306,8 @@ struct SelectiveScanBlock {
             for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
                 const int step = i / channels;
                 const int from = i - step * channels;
-                if (first_channel + from < end_channel) {
-                    data[offset(sequence, first_channel + from, tile_begin + step)] =
+                if (work.first_channel + from < work.end_channel) {
+                    data[offset(sequence, work.first_channel + from, tile_begin + step)] =
                         narrow<T>(staged[step % steps * threads + from * lanes + step / steps]);
                 }
             }
@@ -304,9 +317,9 @@ struct SelectiveScanBlock {
     // States [first, first + count) of b or c of the tile into shared memory.
     SSM_DEVICE void stage(const StateSequence& sequence, int64_t first, int count, int64_t tile_begin, int tile_steps,
                           S* staged) {
-        const StateInput* data = static_cast<const StateInput*>(sequence.data) + span.batch * sequence.batch_stride +
-                                 group * sequence.group_stride + first * sequence.state_stride +
-                                 (span.begin + tile_begin) * sequence.time_stride;
+        const StateInput* data = static_cast<const StateInput*>(sequence.data) + work.span.batch * sequence.batch_stride +
+                                 work.group * sequence.group_stride + first * sequence.state_stride +
+                                 (work.span.begin + tile_begin) * sequence.time_stride;
         const int row = lanes * steps;
         const int threads = static_cast<int>(blockDim.x);
         const bool by_time = sequence.time_stride == 1;
@@ -322,29 +335,24 @@ struct SelectiveScanBlock {
         }
     }
 
-    // The lane's steps of one state of b or c, from shared memory or constant.
-    SSM_DEVICE void read(const StateSequence& sequence, const S* staged, int64_t n, int row_index,
-                         S (&values)[steps]) const {
-        if (sequence.is_constant) {
-            const S value = exists ? static_cast<const S*>(sequence.data)[channel * params.states + n] : number<S>(0);
-#pragma unroll
-            for (int i = 0; i < steps; ++i) {
-                values[i] = value;
-            }
-        } else {
-            const S* row = staged + row_index * (lanes * steps);
-#pragma unroll
-            for (int i = 0; i < steps; i += width) {
-                const Vector<S, width> vector = load_vector<width>(row + (i / width * lanes + lane) * width);
-#pragma unroll
-                for (int k = 0; k < width; ++k) {
-                    values[i + k] = vector[k];
-                }
-            }
+    // `width` of the lane's steps from step i on, of one state of b or c.
+    SSM_DEVICE Vector<S, width> read(bool is_constant, S constant, const S* staged, int row_index, int i) const {
+        if (!is_constant) {
+            return load_vector<width>(staged + row_index * (lanes * steps) + (i / width * lanes + lane) * width);
         }
+        Vector<S, width> vector;
+#pragma unroll
+        for (int k = 0; k < width; ++k) {
+            vector[k] = constant;
+        }
+        return vector;
+    }
+    SSM_DEVICE S constant_of(const StateSequence& sequence, int64_t n) const {
+        return exists && sequence.is_constant ? static_cast<const S*>(sequence.data)[channel * params.states + n]
+                                              : number<S>(0);
     }
 
-    // The state before the chunk.
+    // The state before the work.chunk.
     SSM_DEVICE S start(int64_t n) const {
         const S* initial = static_cast<const S*>(params.initial_state);
         const int64_t index = state_index(n);
@@ -353,7 +361,7 @@ struct SelectiveScanBlock {
             state = initial[index];
         }
         if (arguments.phase == SelectiveScanPhase::finish) {
-            for (int64_t i = 0; i < SSM_MUTATE("selective_scan.cuda.dropped_chunk", chunk, chunk - 1); ++i) {
+            for (int64_t i = 0; i < SSM_MUTATE("selective_scan.cuda.dropped_chunk", work.chunk, work.chunk - 1); ++i) {
                 const int64_t at = i * chunk_stride() + index;
                 state = multiply_add(arguments.decays[at], state, arguments.states[at]);
             }
@@ -366,22 +374,23 @@ struct SelectiveScanBlock {
         const int staged_states = Traits::staged / row;
         const bool summarizes = arguments.phase == SelectiveScanPhase::summarize;
         // In the second run the states of the first are still read by other blocks: the running state is last_state's, and
-        // only of the chunk that ends the sequence.
-        S* const kept = summarizes ? arguments.states + chunk * chunk_stride() : running_states();
-        for (int64_t n = lane; exists && begin >= end && n < params.states; n += lanes) { // nothing to do
+        // only of the work.chunk that ends the sequence.
+        S* const kept = summarizes ? arguments.states + work.chunk * chunk_stride() : running_states();
+        for (int64_t n = lane; exists && work.begin >= work.end && n < params.states; n += lanes) { // nothing to do
             if (summarizes) {
                 kept[state_index(n)] = number<S>(0);
-                arguments.decays[chunk * chunk_stride() + state_index(n)] = number<S>(1);
-            } else if (span.length == 0 && chunk == 0 && params.last_state) {
+                arguments.decays[work.chunk * chunk_stride() + state_index(n)] = number<S>(1);
+            } else if (work.span.length == 0 && work.chunk == 0 && params.last_state) {
                 static_cast<S*>(params.last_state)[state_index(n)] = start(n);
             }
         }
-        const R* bias = static_cast<const R*>(params.dt_bias);
-        const R* skip = static_cast<const R*>(params.d);
-        const R own_bias = bias && exists ? bias[channel] : R(0);
-        const R own_skip = skip && exists ? skip[channel] : R(0);
-        for (int64_t tile_begin = begin; tile_begin < end; tile_begin += arguments.tile) {
-            const int tile_steps = static_cast<int>(end - tile_begin < arguments.tile ? end - tile_begin : arguments.tile);
+        for (int64_t tile_begin = work.begin; tile_begin < work.end; tile_begin += arguments.tile) {
+            const int tile_steps =
+                static_cast<int>(work.end - tile_begin < arguments.tile ? work.end - tile_begin : arguments.tile);
+            const R* bias = static_cast<const R*>(params.dt_bias);
+            const R* skip = static_cast<const R*>(params.d);
+            const R own_bias = bias && exists ? bias[channel] : R(0);
+            const R own_skip = skip && exists ? skip[channel] : R(0);
             R s[steps];
             R x[steps];
             R y[steps];
@@ -410,6 +419,7 @@ struct SelectiveScanBlock {
                     stage(params.c, first, count, tile_begin, tile_steps, shared.c);
                 }
                 __syncthreads();
+#pragma unroll 1
                 for (int j = 0; j < count; ++j) {
                     advance(first + j, j, tile_begin, sum, s, x, y, kept);
                 }
@@ -428,12 +438,13 @@ struct SelectiveScanBlock {
         }
     }
 
-    // Where the state between two tiles of this chunk lies: last_state for the last chunk, else scratch of its own.
+    // Where the state between two tiles of this work.chunk lies: last_state for the last work.chunk, else scratch of its
+    // own.
     SSM_DEVICE S* running_states() const {
-        if (end == span.length && params.last_state) {
+        if (work.end == work.span.length && params.last_state) {
             return static_cast<S*>(params.last_state);
         }
-        return arguments.states + (arguments.chunks > 1 ? arguments.chunks + chunk : 0) * chunk_stride();
+        return arguments.states + (arguments.chunks > 1 ? arguments.chunks + work.chunk : 0) * chunk_stride();
     }
 
     // One state through the tile.
@@ -443,20 +454,25 @@ struct SelectiveScanBlock {
         const auto a = prepared(exists ? static_cast<const S*>(params.a)[channel * params.states + n] : number<S>(0));
         S before = number<S>(0);
         if (exists) {
-            before = tile_begin == begin ? start(n) : SSM_MUTATE("selective_scan.cuda.dropped_carry", kept[index], S{});
+            before = tile_begin == work.begin ? start(n) : SSM_MUTATE("selective_scan.cuda.dropped_carry", kept[index], S{});
         }
         S e[steps];
         S input[steps];
-        read(params.b, shared.b, n, row_index, input);
+        const S constant_b = constant_of(params.b, n);
         S decayed = number<S>(SSM_MUTATE("selective_scan.cuda.wrong_identity", 1, 2));
         S folded = number<S>(0);
 #pragma unroll
-        for (int i = 0; i < steps; ++i) {
-            e[i] = decay(a, s[i]);
-            input[i] = input_of(x[i], input[i]);
-            folded = i == 0 ? input[i] : multiply_add(e[i], folded, input[i]);
-            if (Traits::complex) {
-                decayed = i == 0 ? e[i] : e[i] * decayed;
+        for (int i = 0; i < steps; i += width) {
+            const Vector<S, width> b = read(params.b.is_constant, constant_b, shared.b, row_index, i);
+#pragma unroll
+            for (int k = 0; k < width; ++k) {
+                const int own = i + k;
+                e[own] = decay(a, s[own]);
+                input[own] = input_of(x[own], b[k]);
+                folded = own == 0 ? input[own] : multiply_add(e[own], folded, input[own]);
+                if (Traits::complex) {
+                    decayed = own == 0 ? e[own] : e[own] * decayed;
+                }
             }
         }
         if constexpr (!Traits::complex) {
@@ -474,36 +490,37 @@ struct SelectiveScanBlock {
         const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
         S h = lane == 0 ? before : multiply_add(decayed_before, before, folded_before);
         if (arguments.phase != SelectiveScanPhase::summarize) {
-            S c[steps];
-            read(params.c, shared.c, n, row_index, c);
+            const S constant_c = constant_of(params.c, n);
 #pragma unroll
-            for (int i = 0; i < steps; ++i) {
-                h = multiply_add(e[i], h, input[i]);
-                y[i] = add_output(h, c[i], y[i]);
+            for (int i = 0; i < steps; i += width) {
+                const Vector<S, width> c = read(params.c.is_constant, constant_c, shared.c, row_index, i);
+#pragma unroll
+                for (int k = 0; k < width; ++k) {
+                    const int own = i + k;
+                    h = multiply_add(e[own], h, input[own]);
+                    y[own] = add_output(h, c[k], y[own]);
+                }
             }
         } else {
-#pragma unroll
-            for (int i = 0; i < steps; ++i) {
-                h = multiply_add(e[i], h, input[i]);
-            }
+            h = multiply_add(decayed, before, folded);
         }
-        // Steps beyond the end leave h as it is: s is 0 there.
+        // Steps beyond the work.end leave h as it is: s is 0 there.
         if (lane == lanes - 1 && exists) {
             kept[index] = h;
             if (arguments.phase == SelectiveScanPhase::summarize) {
-                S& total = arguments.decays[chunk * chunk_stride() + index];
-                total = tile_begin == begin ? decayed : decayed * total;
+                S& total = arguments.decays[work.chunk * chunk_stride() + index];
+                total = tile_begin == work.begin ? decayed : decayed * total;
             }
         }
     }
 };
 
 template <typename T, typename S>
-__global__ void __launch_bounds__(SelectiveScanTraits<T, S>::threads)
+__global__ void __launch_bounds__(SelectiveScanTraits<T, S>::threads, SelectiveScanTraits<T, S>::blocks)
     selective_scan_kernel(SelectiveScanArguments<S> arguments) {
     SelectiveScanBlock<T, S> block(arguments, SSM_SHARED(SelectiveScanStorage<S>));
     for (int64_t item = blockIdx.x; item < arguments.items; item += gridDim.x) {
-        block.place(item);
+        block.take(item);
         block.run();
     }
 }
@@ -596,7 +613,7 @@ int32_t run_selective_scan(BackendContext* context, const SelectiveScanParams& p
         return fail(SSM_ERROR_WORKSPACE_TOO_SMALL,
                     "selective_scan: the workspace is smaller than the workspace function says");
     }
-    static_assert(Traits::threads * Traits::steps * sizeof(typename Traits::Number) <= sizeof(SelectiveScanStorage<S>),
+    static_assert(Traits::threads * Traits::steps * sizeof(typename Traits::Number) <= 2 * 8192,
                   "u, dt, z and y pass through the memory of b and c");
     const int64_t most = int64_t{1} << 30;
     const dim3 grid(static_cast<unsigned>(plan.items < most ? plan.items : most));

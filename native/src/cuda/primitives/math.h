@@ -47,9 +47,13 @@ SSM_DEVICE double softplus(double x) {
     return (x > 0 ? x : 0.0) + log1p(exp(-fabs(x)));
 }
 
-// x / (1 + exp(-x))
+// x / (1 + exp(-x)). The device's quick quotient is within 2 units in the last place, and 0 where the divisor is beyond 2^126.
 SSM_DEVICE float silu(float x) {
+#if defined(__CUDA_ARCH__)
+    return __fdividef(x, 1.0f + expf(-x));
+#else
     return x / (1.0f + expf(-x));
+#endif
 }
 SSM_DEVICE double silu(double x) {
     return x / (1.0 + exp(-x));

@@ -85,6 +85,76 @@ HWY_INLINE Vec<Lane> real_dot(ComplexVector<Lane> h, ComplexVector<Lane> c, Vec<
     return hn::NegMulAdd(h.im, SSM_MUTATE("selective_scan.cpu.conjugate", c.im, hn::Neg(c.im)), hn::MulAdd(h.re, c.re, sum));
 }
 
+// b or c of some states as [step][state]; or, constant, as [state][lane] with stride 0.
+template <class A>
+struct StepStates {
+    const A* data;
+    int64_t stride;
+    bool is_constant;
+};
+
+// Count states over the steps of a block. Not inlined: one copy for every storage type.
+template <class A, int Count>
+HWY_NOINLINE void advance_states(int64_t steps, const A* a, A* h, StepStates<A> b, StepStates<A> c,
+                                 const typename Traits<A>::Lane* s, const typename Traits<A>::Lane* su,
+                                 typename Traits<A>::Lane* sum) {
+    using Lane = typename Traits<A>::Lane;
+    using X = VectorOf<A>;
+    constexpr int64_t n = lanes<A>();
+    const Tag<Lane> d;
+    X hv[Count];
+    unrolled<Count>([&](auto k) SSM_INLINE_LAMBDA { hv[k] = load(h + k * n); });
+    for (int64_t i = 0; i < steps; ++i) {
+        const auto si = hn::Load(d, s + i * n), sui = hn::Load(d, su + i * n);
+        auto y = hn::Load(d, sum + i * n);
+        const A *bi = b.data + i * b.stride, *ci = c.data + i * c.stride;
+        unrolled<Count>([&](auto k) SSM_INLINE_LAMBDA {
+            // Constant b and c come one state at a time.
+            const X bv = Count == 1 && b.is_constant ? load(bi) : broadcast<X>(bi[k]);
+            const X cv = Count == 1 && c.is_constant ? load(ci) : broadcast<X>(ci[k]);
+            hv[k] = multiply_add(transition<Lane>(si, load(a + k * n)), hv[k], scaled<Lane>(sui, bv));
+            y = real_dot<Lane>(hv[k], cv, y);
+        });
+        hn::Store(y, d, sum + i * n);
+    }
+    unrolled<Count>([&](auto k) SSM_INLINE_LAMBDA {
+        store(h + k * n, SSM_MUTATE("selective_scan.cpu.dropped_carry", hv[k], load(h + k * n)));
+    });
+}
+
+// s from dt, s u, and zero for the sums; the sum of s is added to total.
+template <class Lane>
+HWY_NOINLINE void prepare_steps(int64_t steps, const Lane* bias, bool use_softplus, const Lane* u, Lane* s, Lane* su,
+                                Lane* sum, Lane* total) {
+    constexpr int64_t n = lanes_of<Lane>();
+    const Tag<Lane> d;
+    auto all = hn::Load(d, total);
+    for (int64_t i = 0; i < steps; ++i) {
+        auto x = hn::Add(hn::Load(d, s + i * n), hn::Load(d, bias));
+        if (use_softplus)
+            x = softplus<Lane>(x);
+        all = hn::Add(all, x);
+        hn::Store(x, d, s + i * n);
+        hn::Store(hn::Mul(x, hn::Load(d, u + i * n)), d, su + i * n);
+        hn::Store(hn::Zero(d), d, sum + i * n);
+    }
+    hn::Store(all, d, total);
+}
+
+// y = (factor sum + skip u) silu(z), in place of the sums; z may be null.
+template <class Lane>
+HWY_NOINLINE void finish_steps(int64_t steps, Lane factor, const Lane* skip, const Lane* u, const Lane* z, Lane* sum) {
+    constexpr int64_t n = lanes_of<Lane>();
+    const Tag<Lane> d;
+    for (int64_t i = 0; i < steps; ++i) {
+        auto y =
+            hn::MulAdd(hn::Load(d, skip), hn::Load(d, u + i * n), hn::Mul(hn::Set(d, factor), hn::Load(d, sum + i * n)));
+        if (z)
+            y = hn::Mul(y, silu<Lane>(hn::Load(d, z + i * n)));
+        hn::Store(y, d, sum + i * n);
+    }
+}
+
 // U: storage of u, dt, z, y. A: type of a and of the states.
 template <class U, class A>
 class SelectiveScan {
@@ -118,7 +188,7 @@ class SelectiveScan {
         last = std::min(plan.blocks, first + plan.blocks_per_task);
         for (int64_t block = first; block < last; ++block)
             prepare(channel_of(block), width_of(block), a_of(block));
-        for_each_piece(p.shape, batch, 0, p.shape.length, [&](const Piece& piece) { run_piece<true>(piece); });
+        for_each_piece(p.shape, batch, 0, p.shape.length, [&](const Piece& piece) { run_piece(true, piece); });
     }
 
     void run_chunk(int64_t task) {
@@ -138,7 +208,7 @@ class SelectiveScan {
             std::fill_n(h, p.states * n, A{});
             for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) {
                 restarts = restarts || piece.starts;
-                run_piece<false>(piece);
+                run_piece(false, piece);
             });
         }
         std::atomic<int64_t>& flag = plan.flag(p.workspace.data, plan.slot_offset(slot));
@@ -154,12 +224,11 @@ class SelectiveScan {
             store(published + i, restarts ? own : SSM_MUTATE("selective_scan.cpu.lost_chunk", after, own));
         }
         flag.store(chunk + 1, std::memory_order_release);
-        for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { run_piece<true>(piece); });
+        for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { run_piece(true, piece); });
     }
 
     // With outputs, or for the states and the sum of s alone.
-    template <bool outputs>
-    void run_piece(const Piece& piece) {
+    void run_piece(bool outputs, const Piece& piece) {
         if (piece.starts)
             for (int64_t block = first; block < last; ++block)
                 begin(piece, channel_of(block), width_of(block), h_of(block));
@@ -167,7 +236,7 @@ class SelectiveScan {
             loaded = -1;
             const int64_t steps = std::min(plan.time_block, piece.count - t);
             for (int64_t block = first; block < last; ++block)
-                scan<outputs>(piece.time + t, steps, channel_of(block), width_of(block), a_of(block), h_of(block));
+                scan(outputs, piece.time + t, steps, channel_of(block), width_of(block), a_of(block), h_of(block));
         }
         if (outputs && piece.ends)
             for (int64_t block = first; block < last; ++block)
@@ -280,19 +349,16 @@ class SelectiveScan {
         }
     }
 
-    // b or c of `count` states from `state` on as [step][state]: in place where it lies so, else copied to the buffer.
-    struct StepStates {
-        const A* data;
-        int64_t stride;
-    };
-    StepStates load_states(const StateSequence& s, int64_t t, int64_t steps, int64_t state, int64_t count, A* buffer) const {
+    // b or c of `count` states from `state` on: in place where states are neighbours, else copied to the buffer.
+    StepStates<A> load_states(const StateSequence& s, int64_t t, int64_t steps, int64_t state, int64_t count,
+                              A* buffer) const {
         if (s.is_constant)
-            return {nullptr, 0};
+            return {nullptr, 0, true};
         const BC* from = static_cast<const BC*>(s.data) + batch * s.batch_stride + group * s.group_stride +
                          state * s.state_stride + t * s.time_stride;
         if constexpr (std::is_same_v<BC, A>)
             if (s.state_stride == 1)
-                return {from, s.time_stride};
+                return {from, s.time_stride, false};
         if constexpr (Traits<A>::complex) {
             for (int64_t i = 0; i < steps; ++i)
                 for (int64_t k = 0; k < count; ++k)
@@ -308,7 +374,7 @@ class SelectiveScan {
                     store(buffer + i * most_states + k, X{(k + n <= count ? load(row) : load_some(row, count - k)).re});
                 }
         }
-        return {buffer, most_states};
+        return {buffer, most_states, false};
     }
 
     // Constant b or c of one block of channels: [state][lane].
@@ -321,109 +387,57 @@ class SelectiveScan {
                 to[k * n + l] = l < width ? from[l * p.states + k] : A{};
     }
 
-    template <bool outputs>
-    void scan(int64_t t, int64_t steps, int64_t channel, int64_t width, const A* a, A* h) {
-        const Tag<Lane> d;
-        alignas(64) Lane s[most_steps * n], su[most_steps * n], sum[most_steps * n], u[most_steps * n];
+    void scan(bool outputs, int64_t t, int64_t steps, int64_t channel, int64_t width, const A* a, A* h) {
+        alignas(64) Lane s[most_steps * n], su[most_steps * n], sum[most_steps * n], u[most_steps * n], parameter[n];
         load_block(p.dt, t, steps, channel, width, s);
         load_block(p.u, t, steps, channel, width, u);
-        const auto bias = per_channel(p.dt_bias, channel, width);
-        auto s_total = hn::Load(d, total);
-        for (int64_t i = 0; i < steps; ++i) {
-            auto x = hn::Add(hn::Load(d, s + i * n), bias);
-            if (p.dt_softplus)
-                x = softplus<Lane>(x);
-            s_total = hn::Add(s_total, x);
-            hn::Store(x, d, s + i * n);
-            hn::Store(hn::Mul(x, hn::Load(d, u + i * n)), d, su + i * n);
-            hn::Store(hn::Zero(d), d, sum + i * n);
-        }
-        hn::Store(s_total, d, total);
+        per_channel(p.dt_bias, channel, width, parameter);
+        prepare_steps<Lane>(steps, parameter, p.dt_softplus, u, s, su, sum, total);
         for (int64_t state = 0; state < p.states; state += most_states) {
             const int64_t count = std::min(most_states, p.states - state);
             if (loaded != state) {
                 b = load_states(p.b, t, steps, state, count, b_buffer);
-                if (outputs)
-                    c = load_states(p.c, t, steps, state, count, c_buffer);
+                c = load_states(p.c, t, steps, state, count, c_buffer);
                 loaded = state;
             }
-            const A* const as = a + state * n;
-            A* const hs = h + state * n;
-            if (p.b.is_constant || (outputs && p.c.is_constant)) {
-                alignas(64) A constant_b[most_states * n], constant_c[most_states * n];
-                load_constant(p.b, channel, width, state, count, constant_b);
-                load_constant(p.c, channel, width, state, count, constant_c);
-                for (int64_t k = 0; k < count; ++k) {
-                    const StepStates bk = {b.data + (b.data ? k : 0), b.stride}, ck = {c.data + (c.data ? k : 0), c.stride};
-                    const A *bc = constant_b + k * n, *cc = constant_c + k * n;
-                    if (!p.c.is_constant)
-                        states<1, true, false, outputs>(steps, as + k * n, hs + k * n, {bc, 0}, ck, s, su, sum);
-                    else if (!p.b.is_constant)
-                        states<1, false, true, outputs>(steps, as + k * n, hs + k * n, bk, {cc, 0}, s, su, sum);
-                    else
-                        states<1, true, true, outputs>(steps, as + k * n, hs + k * n, {bc, 0}, {cc, 0}, s, su, sum);
+            alignas(64) A constant_b[most_states * n], constant_c[most_states * n];
+            load_constant(p.b, channel, width, state, count, constant_b);
+            load_constant(p.c, channel, width, state, count, constant_c);
+            int64_t k = 0;
+            const auto run = [&](auto number) {
+                constexpr int many = decltype(number)::value;
+                for (; k + many <= count; k += many)
+                    advance_states<A, many>(steps, a + (state + k) * n, h + (state + k) * n,
+                                            b.is_constant ? StepStates<A>{constant_b + k * n, 0, true}
+                                                          : StepStates<A>{b.data + k, b.stride, false},
+                                            c.is_constant ? StepStates<A>{constant_c + k * n, 0, true}
+                                                          : StepStates<A>{c.data + k, c.stride, false},
+                                            s, su, sum);
+            };
+            // As many states as the registers hold beside the polynomial's coefficients; only float32 is worth the code.
+            if constexpr (std::is_same_v<A, float>) {
+                if (!b.is_constant && !c.is_constant) {
+                    if constexpr (HWY_TARGET == HWY_AVX3)
+                        run(std::integral_constant<int, 16>());
+                    run(std::integral_constant<int, 4>());
                 }
-            } else {
-                int64_t k = 0;
-                const auto run = [&](auto number) HWY_ATTR {
-                    constexpr int many = decltype(number)::value;
-                    for (; k + many <= count; k += many)
-                        states<many, false, false, outputs>(steps, as + k * n, hs + k * n, {b.data + k, b.stride},
-                                                            {outputs ? c.data + k : nullptr, c.stride}, s, su, sum);
-                };
-                // As many as the registers hold beside the polynomial's coefficients.
-                if constexpr (HWY_TARGET == HWY_AVX3 && std::is_same_v<A, float>)
-                    run(std::integral_constant<int, 16>());
-                run(std::integral_constant<int, 4>());
-                run(std::integral_constant<int, 1>());
             }
+            run(std::integral_constant<int, 1>());
         }
         if (!outputs)
             return;
-        const auto skip = per_channel(p.d, channel, width);
-        const auto twice = hn::Set(d, Traits<A>::complex ? Lane{2} : Lane{1});
+        per_channel(p.d, channel, width, parameter);
         if (p.z.data)
             load_block(p.z, t, steps, channel, width, s);
-        for (int64_t i = 0; i < steps; ++i) {
-            auto y = hn::MulAdd(skip, hn::Load(d, u + i * n), hn::Mul(twice, hn::Load(d, sum + i * n)));
-            if (p.z.data)
-                y = hn::Mul(y, silu<Lane>(hn::Load(d, s + i * n)));
-            hn::Store(y, d, sum + i * n);
-        }
+        finish_steps<Lane>(steps, Traits<A>::complex ? Lane{2} : Lane{1}, parameter, u, p.z.data ? s : nullptr, sum);
         store_block(p.y, t, SSM_MUTATE("selective_scan.cpu.off_by_one_tail", steps, steps - (steps < most_steps)), channel,
                     width, sum);
     }
 
-    // Count states over all steps of the block. Constant b and c are [state][lane], the others [step][state].
-    template <int Count, bool b_constant, bool c_constant, bool outputs>
-    static void states(int64_t steps, const A* a, A* h, StepStates b, StepStates c, const Lane* s, const Lane* su,
-                       Lane* sum) {
-        const Tag<Lane> d;
-        X hv[Count];
-        unrolled<Count>([&](auto k) SSM_INLINE_LAMBDA { hv[k] = load(h + k * n); });
-        for (int64_t i = 0; i < steps; ++i) {
-            const auto si = hn::Load(d, s + i * n), sui = hn::Load(d, su + i * n);
-            auto y = outputs ? hn::Load(d, sum + i * n) : hn::Zero(d);
-            const A *bi = b.data + i * b.stride, *ci = c.data + (outputs ? i * c.stride : 0);
-            unrolled<Count>([&](auto k) SSM_INLINE_LAMBDA {
-                const X bv = b_constant ? load(b.data + k * n) : broadcast<X>(bi[k]);
-                hv[k] = multiply_add(transition<Lane>(si, load(a + k * n)), hv[k], scaled<Lane>(sui, bv));
-                if (outputs)
-                    y = real_dot<Lane>(hv[k], c_constant ? load(c.data + k * n) : broadcast<X>(ci[k]), y);
-            });
-            if (outputs)
-                hn::Store(y, d, sum + i * n);
-        }
-        unrolled<Count>([&](auto k) SSM_INLINE_LAMBDA {
-            store(h + k * n, SSM_MUTATE("selective_scan.cpu.dropped_carry", hv[k], load(h + k * n)));
-        });
-    }
-
     // A parameter of each channel, zero where it is absent.
-    Vec<Lane> per_channel(const void* data, int64_t channel, int64_t width) const {
-        if (!data)
-            return hn::Zero(Tag<Lane>());
-        return load_some(static_cast<const Lane*>(data) + channel, width).re;
+    void per_channel(const void* data, int64_t channel, int64_t width, Lane* to) const {
+        for (int64_t l = 0; l < n; ++l)
+            to[l] = data && l < width ? static_cast<const Lane*>(data)[channel + l] : Lane{0};
     }
 
     const SelectiveScanParams& p;
@@ -431,7 +445,7 @@ class SelectiveScan {
     A* base = nullptr;
     int64_t batch = 0, group = 0, first = 0, last = 0; // the task's blocks
     int64_t loaded = -1;                               // the first of the states whose b and c are at hand
-    StepStates b = {}, c = {};
+    StepStates<A> b = {}, c = {};
     alignas(64) Lane total[n] = {}; // sum of s
     alignas(64) A b_buffer[most_steps * most_states], c_buffer[most_steps * most_states];
 };

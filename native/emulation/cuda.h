@@ -34,10 +34,8 @@ struct dim3 {
     X(cudaErrorInvalidValue, 1, "invalid argument")                                                                         \
     X(cudaErrorMemoryAllocation, 2, "out of memory")                                                                        \
     X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                                                   \
-    X(cudaErrorInsufficientDriver, 35, "the driver is too old")                                                             \
     X(cudaErrorNoDevice, 100, "no device")                                                                                  \
     X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                                                \
-    X(cudaErrorNoKernelImageForDevice, 209, "no kernel image for the device")                                               \
     X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                                       \
     X(cudaErrorNotReady, 600, "not ready")                                                                                  \
     X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                                             \

@@ -29,8 +29,7 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
-#endif
-#if defined(__SANITIZE_THREAD__)
+#elif defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>
 #endif
 
@@ -58,6 +57,8 @@ constexpr int stacks_per_slab = 64;
 constexpr unsigned warp_lanes = 32;
 constexpr unsigned max_threads = 1024;
 constexpr int max_resident_blocks = 16;
+constexpr size_t shared_pages_bytes = 57 * page_size; // 227 KiB and a page to look for writes before the start
+constexpr size_t shared_canary_bytes = 256;
 // So many polls in a row without a store of a flag, an atomic or the end of a thread are no progress.
 constexpr unsigned max_polls = 1u << 20;
 
@@ -155,6 +156,31 @@ SSM_HOT void switch_to(Fiber& to) {
 
 // ---- The grid that runs --------------------------------------------------------------------------------------------------
 
+uint64_t random_state;
+uint64_t next_random() {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state >> 11;
+}
+
+// Ascending, descending or shuffled, all are: begin somewhere, go on by a step modulo count.
+struct Order {
+    uint64_t count, at, step;
+    explicit Order(uint64_t count = 1) : count(count) {
+        at = options.order == 0 ? 0 : options.order == 1 ? count - 1 : next_random() % count;
+        step = options.order == 0 ? 1 : options.order == 1 ? count - 1 : next_random() % count;
+        while (std::gcd(step, count) != 1)
+            step = next_random() % count;
+    }
+    uint64_t next() {
+        uint64_t here = at;
+        at += step;
+        at -= at >= count ? count : 0;
+        return here;
+    }
+};
+
 enum class State { ready, running, at_barrier, in_exchange, ended };
 
 struct Block;
@@ -174,8 +200,7 @@ struct Block {
     unsigned count, started, ended;
     std::vector<Thread> threads;
     Thread *ready, *last_ready; // those that can go on
-    // The threads are started at positions first, first + step, ... modulo count.
-    unsigned start, step;
+    Order order;                // in which threads are started
     // The barrier that threads wait at.
     unsigned arrived;
     Where barrier_where;
@@ -189,12 +214,6 @@ struct Block {
         (ready ? last_ready->next : ready) = thread;
         last_ready = thread;
     }
-    void push_front(Thread* thread) {
-        thread->state = State::ready;
-        thread->next = ready;
-        last_ready = ready ? last_ready : thread;
-        ready = thread;
-    }
     Thread* pop() {
         Thread* thread = ready;
         ready = ready->next;
@@ -202,46 +221,18 @@ struct Block {
     }
 };
 
-constexpr size_t shared_pages_bytes = 57 * page_size; // 227 KiB and a page to look for writes before the start
-constexpr size_t shared_canary_bytes = 256;
-
 struct Grid {
     const Launch* launch = nullptr;
     pthread_t native; // that runs it
     Block blocks[max_resident_blocks];
     unsigned resident, turn;
-    // Blocks are started at first, first + step, ... modulo count.
-    uint64_t block_count, blocks_started, next_block, block_step;
+    uint64_t blocks_started;
+    Order order; // in which blocks are started
     unsigned polls;
-    uint64_t random;
     cudaError_t fault; // and the sentence's first part
     std::string what;
 };
 Grid& grid = *new Grid;
-
-uint64_t next_random() {
-    grid.random ^= grid.random << 13;
-    grid.random ^= grid.random >> 7;
-    grid.random ^= grid.random << 17;
-    return grid.random >> 11;
-}
-
-// Ascending, descending or shuffled, all are: begin at `first`, go on by `step` modulo count.
-template <typename Number>
-void choose_order(Number count, Number* first, Number* step) {
-    if (options.order == 0) {
-        *first = 0;
-        *step = 1;
-    } else if (options.order == 1) {
-        *first = count - 1;
-        *step = count - 1;
-    } else {
-        *first = static_cast<Number>(next_random() % count);
-        do {
-            *step = static_cast<Number>(next_random() % count);
-        } while (std::gcd(*step, count) != 1);
-    }
-}
 
 Thread& running_thread() {
     return *static_cast<Thread*>(current);
@@ -288,10 +279,9 @@ void start_block(Block& block) {
     block.started = block.ended = block.arrived = 0;
     block.ready = nullptr;
     std::fill(std::begin(block.exchanging), std::end(block.exchanging), 0);
-    choose_order(block.count, &block.start, &block.step);
-    uint64_t index = grid.next_block;
+    block.order = Order(block.count);
+    uint64_t index = grid.order.next();
     ++grid.blocks_started;
-    grid.next_block = (index + grid.block_step) % grid.block_count;
     dim3 size = launch.grid;
     Place place{{},
                 {unsigned(index % size.x), unsigned(index / size.x % size.y), unsigned(index / size.x / size.y)},
@@ -319,16 +309,11 @@ void start_block(Block& block) {
 
 void end_block(Block& block) {
     block.is_active = false;
-    const unsigned char canary = poison_byte();
-    for (const unsigned char* byte = block.shared - shared_canary_bytes; byte < block.shared_pages + shared_pages_bytes;
-         ++byte) {
-        if (byte == block.shared)
-            byte += grid.launch->shared_bytes;
-        if (byte < block.shared_pages + shared_pages_bytes && *byte != canary)
-            end_with(cudaErrorIllegalAddress,
-                     say("write outside the block's ", grid.launch->shared_bytes, " bytes of shared memory"));
-    }
-    if (grid.blocks_started < grid.block_count)
+    if (!is_filled(block.shared - shared_canary_bytes, block.shared, poison_byte()) ||
+        !is_filled(block.shared + grid.launch->shared_bytes, block.shared_pages + shared_pages_bytes, poison_byte()))
+        end_with(cudaErrorIllegalAddress,
+                 say("write outside the block's ", grid.launch->shared_bytes, " bytes of shared memory"));
+    if (grid.blocks_started < grid.order.count)
         start_block(block);
 }
 
@@ -376,11 +361,8 @@ SSM_HOT Thread* next_thread() {
             if (block.ready)
                 return block.pop();
             if (block.started < block.count) {
-                Thread* thread = &block.threads[block.start];
                 ++block.started;
-                block.start += block.step;
-                block.start -= block.start >= block.count ? block.count : 0;
-                return thread;
+                return &block.threads[block.order.next()];
             }
             end_stuck(block);
         }
@@ -389,18 +371,23 @@ SSM_HOT Thread* next_thread() {
     return nullptr;
 }
 
+// An idle fiber for a thread that is to start; false if there is no memory for one.
+bool give_fiber(Thread& thread) {
+    if (fibers.idle.empty() && !add_fibers())
+        return false;
+    thread.fiber = fibers.idle.back();
+    thread.fiber->thread = &thread;
+    fibers.idle.pop_back();
+    if (!thread.fiber->is_made)
+        make(*thread.fiber);
+    return true;
+}
+
 // Lets another thread run; returns when this one is next.
 SSM_HOT void give_way() {
     Thread* next = next_thread(); // there is one: this thread or one that it waits for
-    if (!next->fiber) {
-        if (fibers.idle.empty() && !add_fibers())
-            end_with(cudaErrorMemoryAllocation, "no memory for the stacks of threads");
-        next->fiber = fibers.idle.back();
-        next->fiber->thread = next;
-        fibers.idle.pop_back();
-        if (!next->fiber->is_made)
-            make(*next->fiber);
-    }
+    if (!next->fiber && !give_fiber(*next))
+        end_with(cudaErrorMemoryAllocation, "no memory for the stacks of threads");
     next->state = State::running;
     current = next;
     if (next->fiber != fibers.running)
@@ -492,11 +479,18 @@ void complete(Block& block, Thread* warp, const Thread& last) {
     }
     block.exchanging[last.rank / warp_lanes] &= ~request.mask;
     // They go on before the other warps: that keeps fewer stacks in use.
-    unsigned first, step;
-    choose_order(warp_lanes, &first, &step);
-    for (unsigned i = warp_lanes, lane = first + (warp_lanes - 1) * step; i-- > 0; lane -= step)
-        if (request.mask >> lane % warp_lanes & 1)
-            block.push_front(&warp[lane % warp_lanes]);
+    Thread *behind = block.ready, *last_behind = block.last_ready;
+    block.ready = nullptr;
+    Order order(warp_lanes);
+    for (unsigned i = 0; i < warp_lanes; ++i) {
+        uint64_t lane = order.next();
+        if (request.mask >> lane & 1)
+            block.push_back(&warp[lane]);
+    }
+    if (behind) {
+        block.last_ready->next = behind;
+        block.last_ready = last_behind;
+    }
 }
 
 } // namespace
@@ -528,13 +522,9 @@ void barrier(Where where) {
                                              ", this one at ", where));
     if (++block.arrived == block.count) {
         block.arrived = 0;
-        unsigned rank, step;
-        choose_order(block.count, &rank, &step);
-        for (unsigned i = 0; i < block.count; ++i) {
-            block.push_back(&block.threads[rank]);
-            rank += step;
-            rank -= rank >= block.count ? block.count : 0;
-        }
+        Order order(block.count);
+        for (unsigned i = 0; i < block.count; ++i)
+            block.push_back(&block.threads[order.next()]);
         pass_turn();
     }
     give_way();
@@ -572,10 +562,9 @@ void let_others_run(Where where) {
 }
 
 void* shared_memory(size_t bytes, Where where) {
-    if (bytes > grid.launch->shared_bytes) {
+    if (bytes > grid.launch->shared_bytes)
         end_with(cudaErrorIllegalAddress, say(bytes, " bytes of shared memory used, ", grid.launch->shared_bytes,
                                               " given by the launch, at ", where));
-    }
     return running_thread().owner->shared;
 }
 
@@ -591,6 +580,7 @@ struct Guard {
 };
 Guard* guard = nullptr;
 
+std::recursive_mutex& mutex = *new std::recursive_mutex;
 struct sigaction previous_actions[65];
 
 void on_fault(int signal, siginfo_t* info, void* context) {
@@ -643,18 +633,11 @@ void add_signal_stack() {
     }
 }
 
-std::recursive_mutex& mutex() {
-    static std::recursive_mutex& one = *new std::recursive_mutex;
-    return one;
-}
-
 } // namespace
 
-Lock::Lock() : held(mutex()) {
-    static const bool is_installed = (install_handlers(), true);
-    static thread_local const bool has_stack = (add_signal_stack(), true);
-    (void)is_installed;
-    (void)has_stack;
+Lock::Lock() : held(mutex) {
+    [[maybe_unused]] static const bool is_installed = (install_handlers(), true);
+    [[maybe_unused]] static thread_local const bool has_stack = (add_signal_stack(), true);
 }
 
 cudaError_t guarded(void (*function)(void* user), void* user, const char* file, int line) {
@@ -690,13 +673,12 @@ bool prepare(const Launch& launch) {
     grid.native = pthread_self();
     grid.polls = 0;
     grid.turn = 0;
-    grid.random = 0x9e3779b97f4a7c15u * static_cast<uint64_t>(options.order + 1);
+    random_state = 0x9e3779b97f4a7c15u * static_cast<uint64_t>(options.order + 1);
     grid.fault = cudaSuccess;
     std::string().swap(grid.what);
-    grid.block_count = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
+    grid.order = Order(uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z);
     grid.blocks_started = 0;
-    choose_order(grid.block_count, &grid.next_block, &grid.block_step);
-    grid.resident = static_cast<unsigned>(std::min<uint64_t>(grid.block_count, uint64_t(options.resident_blocks)));
+    grid.resident = unsigned(std::min(grid.order.count, uint64_t(options.resident_blocks)));
     unsigned count = launch.block.x * launch.block.y * launch.block.z;
     for (unsigned i = 0; i < grid.resident; ++i) {
         Block& block = grid.blocks[i];
@@ -708,16 +690,7 @@ bool prepare(const Launch& launch) {
         block.shared = block.shared_pages + shared_pages_bytes - ((launch.shared_bytes + 15) & ~size_t{15});
         start_block(block);
     }
-    return !fibers.idle.empty() || add_fibers();
-}
-
-// The fibers of a kernel that was given up are made anew.
-void abandon() {
-    fibers.idle.clear();
-    for (auto& fiber : fibers.all) {
-        fiber->is_made = false;
-        fibers.idle.push_back(fiber.get());
-    }
+    return true;
 }
 
 } // namespace
@@ -733,8 +706,8 @@ cudaError_t run(const Launch& launch) {
         return report(error, say(kernel_name(launch.kernel), ": ", what, "; launched at ", launch.stream.where));
     };
     dim3 block = launch.block;
-    if (block.x > 1024 || block.y > 1024 || block.z > 64 || uint64_t{block.x} * block.y * block.z > max_threads ||
-        uint64_t{block.x} * block.y * block.z == 0) {
+    uint64_t threads = uint64_t{block.x} * block.y * block.z;
+    if (block.x > 1024 || block.y > 1024 || block.z > 64 || threads > max_threads || threads == 0) {
         return refuse(cudaErrorInvalidConfiguration, say("block of ", uint3{block.x, block.y, block.z},
                                                          " threads, (1024,1024,64) and 1024 in all are the limits"));
     }
@@ -748,22 +721,20 @@ cudaError_t run(const Launch& launch) {
                                                  " has ", shared_memory_limit(options.architecture)));
     }
     Access access;
-    if (!prepare(launch))
+    Thread* first = prepare(launch) ? next_thread() : nullptr;
+    if (!first || !give_fiber(*first))
         return refuse(cudaErrorMemoryAllocation, "no memory for the stacks of threads");
-    Thread* first = next_thread();
-    Fiber* fiber = fibers.idle.back();
-    fibers.idle.pop_back();
-    if (!fiber->is_made)
-        make(*fiber);
-    first->fiber = fiber;
     first->state = State::running;
-    fiber->thread = first;
     current = first;
-    switch_to(*fiber);
+    switch_to(*first->fiber);
     const Place at = *(current ? current : first); // of the fault, if there is one
     current = nullptr;
     if (grid.fault != cudaSuccess) {
-        abandon();
+        fibers.idle.clear(); // they are made anew
+        for (auto& fiber : fibers.all) {
+            fiber->is_made = false;
+            fibers.idle.push_back(fiber.get());
+        }
         return report_fault(*stream, grid.fault,
                             say(grid.what, "; in ", kernel_name(launch.kernel), ", block ", at.block, ", thread ", at.thread,
                                 ", launched at ", launch.stream.where));
@@ -778,22 +749,24 @@ cudaError_t run(const Launch& launch) {
 
 bool set_option(const char* name, int64_t value) {
     Lock lock;
-    std::string option = name;
-    if (option == "emulated.order" && value >= 0) {
-        options.order = value;
-    } else if (option == "emulated.resident_blocks" && value >= 0 && value <= max_resident_blocks) {
-        options.resident_blocks = value == 0 ? 2 : value;
-    } else if (option == "emulated.poison" && (value == 0 || value == 1)) {
-        options.poison = value;
-    } else if (option == "emulated.architecture" && (value == 0 || shared_memory_limit(value) != 0)) {
-        options.architecture = value == 0 ? 90 : value;
-    } else if (option == "emulated.page_protection" && (value == 0 || value == 1)) {
-        options.page_protection = value;
-        protect_again();
-    } else {
-        return false;
+    const struct {
+        const char* name;
+        int64_t* field;
+        int64_t standard, most;
+    } known[] = {{"emulated.order", &options.order, 0, INT64_MAX},
+                 {"emulated.resident_blocks", &options.resident_blocks, 2, max_resident_blocks},
+                 {"emulated.poison", &options.poison, 0, 1},
+                 {"emulated.architecture", &options.architecture, 90, 90},
+                 {"emulated.page_protection", &options.page_protection, 0, 1}};
+    for (const auto& one : known) {
+        if (strcmp(one.name, name) == 0 && value >= 0 && value <= one.most &&
+            (one.field != &options.architecture || value == 0 || shared_memory_limit(value) != 0)) {
+            *one.field = value == 0 ? one.standard : value;
+            protect_again();
+            return true;
+        }
     }
-    return true;
+    return false;
 }
 
 } // namespace ssm::emulation

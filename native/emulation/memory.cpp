@@ -89,20 +89,18 @@ Arena& arena = *new Arena; // never destroyed: contexts may outlive static objec
 
 std::string damage_of(const Allocation& allocation) {
     Access access;
+    unsigned char* end = allocation.end();
+    if (is_filled(allocation.pages, allocation.start, allocation.canary) &&
+        is_filled(end, allocation.pages_end(), allocation.canary))
+        return {};
     auto is_damaged = [&](unsigned char byte) { return byte != allocation.canary; };
-    std::string damage;
-    unsigned char* place = std::find_if(allocation.pages, allocation.start, is_damaged);
-    if (place != allocation.start)
-        damage = say("a write ", allocation.start - place, " bytes before the start of");
-    place = std::find_if(allocation.end(), allocation.pages_end(), is_damaged);
-    if (place != allocation.pages_end())
-        damage = say("a write ", place - allocation.end(), " bytes after the end of");
-    if (damage.empty())
-        return damage;
+    ptrdiff_t before = allocation.start - std::find_if(allocation.pages, allocation.start, is_damaged);
+    ptrdiff_t after = std::find_if(end, allocation.pages_end(), is_damaged) - end;
     // Told once.
     memset(allocation.pages, allocation.canary, allocation.start - allocation.pages);
-    memset(allocation.end(), allocation.canary, allocation.pages_end() - allocation.end());
-    return say(damage, " an allocation of ", allocation.bytes, " bytes");
+    memset(end, allocation.canary, allocation.pages_end() - end);
+    return say("a write ", before > 0 ? before : after, before > 0 ? " bytes before the start" : " bytes after the end",
+               " of an allocation of ", allocation.bytes, " bytes");
 }
 
 } // namespace
@@ -120,6 +118,10 @@ unsigned char* map_pages(size_t bytes) {
         return nullptr;
     unsigned char* pages = static_cast<unsigned char*>(range) + page_size;
     return mprotect(pages, whole - 2 * page_size, PROT_READ | PROT_WRITE) == 0 ? pages : nullptr;
+}
+
+bool is_filled(const unsigned char* begin, const unsigned char* end, unsigned char value) {
+    return begin == end || (*begin == value && memcmp(begin, begin + 1, end - begin - 1) == 0);
 }
 
 // 0xff: NaN in every floating-point type, -1. 0x4b: ordinary numbers (13323083.0f).
@@ -197,19 +199,17 @@ std::string describe(const void* address) {
     auto byte = static_cast<const unsigned char*>(address);
     const Allocation* below = arena.at(address);
     auto above = arena.live.upper_bound(byte);
-    ptrdiff_t behind = below ? byte - below->end() : PTRDIFF_MAX;
-    ptrdiff_t before = above != arena.live.end() ? above->second.start - byte : PTRDIFF_MAX;
-    if (below && byte >= below->start && behind < 0)
-        return say("device memory, byte ", byte - below->start, " of an allocation of ", below->bytes, " bytes");
-    if (below && byte < below->start) {
-        return say("device memory ", below->start - byte, " bytes before the start of an allocation of ", below->bytes,
-                   " bytes");
-    }
-    if (below && behind <= before)
-        return say("device memory ", behind, " bytes after the end of an allocation of ", below->bytes, " bytes");
-    if (before != PTRDIFF_MAX)
-        return say("device memory ", before, " bytes before the start of an allocation of ", above->second.bytes, " bytes");
-    return say("device address ", address, ", where nothing is allocated");
+    const Allocation* meant = below;
+    if (above != arena.live.end() && (!below || above->second.start - byte < byte - below->end()))
+        meant = &above->second;
+    if (!meant)
+        return say("device address ", address, ", where nothing is allocated");
+    ptrdiff_t at = byte - meant->start;
+    ptrdiff_t behind = byte - meant->end();
+    std::string inside = say(" of an allocation of ", meant->bytes, " bytes");
+    if (at >= 0 && behind < 0)
+        return say("device memory, byte ", at, inside);
+    return say("device memory ", at < 0 ? -at : behind, at < 0 ? " bytes before the start" : " bytes after the end", inside);
 }
 
 std::string find_damage() {

@@ -83,9 +83,9 @@ def conformance_cases():
 
 
 def operations():
-    """The operations of the C ABI: what has an ssm_X and an ssm_X_workspace."""
+    """The operations of the C ABI: what has an ssm_X_workspace over an ssm_X_args."""
     header = (ROOT / "native" / "include" / "ssmcuda" / "ssmcuda.h").read_text()
-    return re.findall(r"SSM_API int32_t ssm_(\w+)_workspace\(", header)
+    return [name for name, _ in re.findall(r"ssm_(\w+)_workspace\(ssm_context\* context,\s*const ssm_(\1)_args\*", header)]
 
 
 def has_cuda_device():

@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(ROOT / "tests" / "gpu"))
 import gpu
 import ledger
+import ssmcuda
 import suites
 
 SHELL = (ROOT / "build.sh").read_text()
@@ -191,7 +192,8 @@ class Suites(unittest.TestCase):
     def test_every_suite_is_reachable(self):
         everything = suites.suites()
         self.assertEqual([s.name for s in suites.with_needs(["managed"], everything)], ["build-native", "build-managed", "managed"])
-        self.assertIn("linear_recurrence", suites.operations())
+        self.assertLessEqual({"associative_scan", "linear_recurrence", "selective_scan"}, set(suites.operations()))
+        self.assertEqual(list(ssmcuda.read_operations()), suites.operations())
 
 
 class Ledger(unittest.TestCase):

@@ -155,7 +155,12 @@ internal abstract unsafe class MemoryHandle(ContextHandle parent) : ChildHandle(
         extents[1] = strides;
         *tensor = new DLTensor
         {
-            Data = (void*)pointer, Device = device, Ndim = rank, Dtype = type, Shape = (long*)extents, Strides = (long*)(extents + 1),
+            Data = (void*)pointer,
+            Device = device,
+            Ndim = rank,
+            Dtype = type,
+            Shape = (long*)extents,
+            Strides = (long*)(extents + 1),
         };
         Described = tensor;
     }
@@ -179,7 +184,7 @@ internal abstract unsafe class MemoryHandle(ContextHandle parent) : ChildHandle(
     /// <summary>The device is done with a call when it returns, so that nothing has to be tracked.</summary>
     public bool IsSynchronous { get; init; }
 
-    /// <summary>Marks the end of what is queued on a context as the last use there.</summary>
+    /// <summary>Marks the end of what is queued on a context as the last use there. The caller holds the context.</summary>
     public virtual void Track(ContextHandle context)
     {
         if (IsSynchronous || (!WaitsForParent && ReferenceEquals(context, Parent)))
@@ -189,7 +194,7 @@ internal abstract unsafe class MemoryHandle(ContextHandle parent) : ChildHandle(
             // Without an event to wait for later, the wait is now. A device that failed has no use for the memory any more.
             var mark = EventFor(context);
             if (mark == 0 || NativeMethods.EventRecordRaw(context.Pointer, mark) != 0)
-                _ = NativeMethods.ContextSynchronize(context);
+                _ = NativeMethods.ContextSynchronizeRaw(context.Pointer);
         }
     }
 
@@ -202,11 +207,21 @@ internal abstract unsafe class MemoryHandle(ContextHandle parent) : ChildHandle(
             if (ReferenceEquals(known, context))
                 return mark;
         }
-        nint created;
-        if (NativeMethods.EventCreate(context, &created) != 0)
-            return 0;
         var added = false;
-        context.DangerousAddRef(ref added);
+        try
+        {
+            context.DangerousAddRef(ref added);
+        }
+        catch (ObjectDisposedException)
+        {
+            return 0; // disposed by another thread during the call
+        }
+        nint created;
+        if (NativeMethods.EventCreateRaw(context.Pointer, &created) != 0)
+        {
+            context.DangerousRelease();
+            return 0;
+        }
         uses.Add((context, created));
         return created;
     }

@@ -20,6 +20,7 @@ internal unsafe ref struct Call
     private readonly bool acceptsHostSpans;
     private Held held;
     private int count;
+    private bool holdsContext;
 
     public Call(SsmContext context, bool isCopy = false)
     {
@@ -61,6 +62,9 @@ internal unsafe ref struct Call
         if (ReferenceEquals(memory.Parent, context.Handle) && memory.IsOrdered && !context.IsCapturing)
             return;
         var added = false;
+        // What is counted is marked with an event at the end, for which the context has to be there still.
+        if (!holdsContext)
+            context.Handle.DangerousAddRef(ref holdsContext);
         memory.DangerousAddRef(ref added);
         held[count++] = memory;
     }
@@ -78,6 +82,8 @@ internal unsafe ref struct Call
         // Outside, for what is released may be somebody else's, who comes back to the context.
         for (var i = 0; i < count; i++)
             held[i]?.DangerousRelease();
+        if (holdsContext)
+            context.Handle.DangerousRelease();
     }
 
     private static void ThrowDisposed(string name) =>

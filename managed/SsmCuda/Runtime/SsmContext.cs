@@ -157,9 +157,11 @@ public sealed unsafe partial class SsmContext : IDisposable
         if (memory is { IsCompact: false })
             throw new ArgumentException("A workspace has to be compact.", nameof(memory));
         MemoryHandle? old = null;
+        var held = false;
         Enter();
         try
         {
+            Handle.DangerousAddRef(ref held);
             MemoryHandle? handle = null;
             if (memory is not null)
             {
@@ -181,6 +183,8 @@ public sealed unsafe partial class SsmContext : IDisposable
         finally
         {
             Exit();
+            if (held)
+                Handle.DangerousRelease();
         }
         old?.DangerousRelease();
     }

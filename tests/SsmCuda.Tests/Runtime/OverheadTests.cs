@@ -50,7 +50,13 @@ internal sealed unsafe class OverheadTests
         var ty = Tensor(y, shape, 3);
         SsmSelectiveScanArgs args = new()
         {
-            StructSize = (uint)sizeof(SsmSelectiveScanArgs), U = &tx, Dt = &tx, A = &ta, B = &tb, C = &tb, Y = &ty,
+            StructSize = (uint)sizeof(SsmSelectiveScanArgs),
+            U = &tx,
+            Dt = &tx,
+            A = &ta,
+            B = &tb,
+            C = &tb,
+            Y = &ty,
         };
         if (NativeMethods.SelectiveScan(context.Handle, &args) != 0)
             throw new InvalidOperationException();

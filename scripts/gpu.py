@@ -177,7 +177,10 @@ class Run:
         if self.device != "cuda":
             return "not run", "needs CUDA"
         generator = ["-G", "Ninja"] if shutil.which("ninja") else ["-G", "Unix Makefiles"]
-        code, output = self.call("cmake", "--preset", "cuda-only", *generator)
+        # The device's own architecture, as the driver names it ("9.0").
+        capability = output_of("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader").splitlines()[0]
+        architecture = [f"-DCMAKE_CUDA_ARCHITECTURES={capability.replace('.', '')}"] if re.fullmatch(r"\d+\.\d", capability) else []
+        code, output = self.call("cmake", "--preset", "cuda-only", *generator, *architecture)
         if code == 0:
             code, output = self.call("cmake", "--build", BACKEND, "--parallel", str(os.cpu_count()))
         if code != 0:

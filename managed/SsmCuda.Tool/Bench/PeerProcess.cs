@@ -128,7 +128,9 @@ internal sealed class PeerProcess : IDisposable
     {
         var start = new ProcessStartInfo(interpreter, [script])
         {
-            RedirectStandardInput = true, RedirectStandardOutput = true, UseShellExecute = false,
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            UseShellExecute = false,
         };
         var count = threads.ToString(CultureInfo.InvariantCulture);
         foreach (var variable in new[] { "SSM_PEER_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS" })

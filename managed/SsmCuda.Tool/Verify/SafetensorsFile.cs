@@ -30,8 +30,19 @@ internal sealed class SafetensorsFile
 
     private static readonly Dictionary<string, int> ElementSizes = new(StringComparer.Ordinal)
     {
-        ["BOOL"] = 1, ["U8"] = 1, ["I8"] = 1, ["U16"] = 2, ["I16"] = 2, ["F16"] = 2, ["BF16"] = 2,
-        ["U32"] = 4, ["I32"] = 4, ["F32"] = 4, ["U64"] = 8, ["I64"] = 8, ["F64"] = 8,
+        ["BOOL"] = 1,
+        ["U8"] = 1,
+        ["I8"] = 1,
+        ["U16"] = 2,
+        ["I16"] = 2,
+        ["F16"] = 2,
+        ["BF16"] = 2,
+        ["U32"] = 4,
+        ["I32"] = 4,
+        ["F32"] = 4,
+        ["U64"] = 8,
+        ["I64"] = 8,
+        ["F64"] = 8,
     };
 
     private SafetensorsFile(Dictionary<string, string> metadata, Dictionary<string, SafetensorsTensor> tensors)

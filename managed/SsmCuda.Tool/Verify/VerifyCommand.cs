@@ -110,8 +110,13 @@ internal static class VerifyCommand
             var folder = Path.GetFileName(Path.GetDirectoryName(Path.GetFullPath(file))) ?? "";
             return operation is not null && folder != operation ? null : new CaseResult
             {
-                Operation = folder, Case = Path.GetFileNameWithoutExtension(file), Device = device, Passed = false, Error = null,
-                Tolerance = 0, Reason = exception.Message,
+                Operation = folder,
+                Case = Path.GetFileNameWithoutExtension(file),
+                Device = device,
+                Passed = false,
+                Error = null,
+                Tolerance = 0,
+                Reason = exception.Message,
             };
         }
         if (operation is not null && conformance.Operation != operation)
@@ -127,8 +132,13 @@ internal static class VerifyCommand
         var (error, reason) = RunCase(context, conformance, isFloat64, tolerance);
         return new CaseResult
         {
-            Operation = conformance.Operation, Case = conformance.Name, Device = device, Passed = reason is null,
-            Error = error is { } value && double.IsFinite(value) ? value : null, Tolerance = tolerance, Reason = reason,
+            Operation = conformance.Operation,
+            Case = conformance.Name,
+            Device = device,
+            Passed = reason is null,
+            Error = error is { } value && double.IsFinite(value) ? value : null,
+            Tolerance = tolerance,
+            Reason = reason,
         };
     }
 

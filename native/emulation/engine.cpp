@@ -21,7 +21,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <memory>
 #include <numeric>
 #include <vector>
@@ -243,8 +242,7 @@ std::string kernel_name(const void* kernel) {
     Dl_info info;
     std::string name;
     if (dladdr(kernel, &info)) {
-        std::ifstream stream(info.dli_fname, std::ios::binary);
-        std::string file((std::istreambuf_iterator<char>(stream)), {});
+        std::string file = say(std::ifstream(info.dli_fname, std::ios::binary).rdbuf());
         auto header = reinterpret_cast<const ElfW(Ehdr)*>(file.data());
         auto sections = reinterpret_cast<const ElfW(Shdr)*>(file.data() + (file.empty() ? 0 : header->e_shoff));
         for (int i = 0; !file.empty() && i < header->e_shnum; ++i) {

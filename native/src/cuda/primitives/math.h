@@ -47,7 +47,7 @@ SSM_DEVICE double softplus(double x) {
     return (x > 0 ? x : 0.0) + log1p(exp(-fabs(x)));
 }
 
-// x / (1 + exp(-x)). The device's quick quotient is within 2 units in the last place, and 0 where the divisor is beyond 2^126.
+// x / (1 + exp(-x)). The quick quotient is within 2 units in the last place, and 0 where the divisor is beyond 2^126.
 SSM_DEVICE float silu(float x) {
 #if defined(__CUDA_ARCH__)
     return __fdividef(x, 1.0f + expf(-x));

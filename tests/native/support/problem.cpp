@@ -244,8 +244,8 @@ Call::Call(Context& context, const Problem& problem) : context(context), problem
 template <class Run>
 int32_t Call::with_args(Run run) {
     const auto at = [&](const char* name) -> const DLTensor* {
-        const bool in_place = !problem.inplace.empty() && std::string(name) == main_output(problem.operation);
-        const auto found = tensors.find(in_place ? problem.inplace : name);
+        const bool in_place = !problem.inplace.empty() && std::string_view(name) == main_output(problem.operation);
+        const auto found = tensors.find(in_place ? std::string_view(problem.inplace) : std::string_view(name));
         return found == tensors.end() ? nullptr : found->second->get();
     };
     switch (problem.operation) {

@@ -113,7 +113,7 @@ class Call {
     int32_t with_args(Run run);
     Context& context;
     Problem problem;
-    std::map<std::string, std::unique_ptr<Placed>> tensors;
+    std::map<std::string, std::unique_ptr<Placed>, std::less<>> tensors; // found by name without a string on the heap
     std::vector<std::string> output_names;
 };
 

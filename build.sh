@@ -209,9 +209,11 @@ verb_format() {
     [ -z "$check" ] || [ "$check" = --check ] || fail "format takes --check or nothing"
     need clang-format-14
     need_dotnet
+    local failed=0 # both say what they find
     git ls-files -z -c -o --exclude-standard -- '*.h' '*.cpp' '*.c' '*.cu' '*.cuh' |
-        xargs -0 -r clang-format-14 ${check:+--dry-run --Werror} -i
-    dotnet format SsmCuda.sln ${check:+--verify-no-changes}
+        xargs -0 -r clang-format-14 ${check:+--dry-run --Werror} -i || failed=1
+    dotnet format SsmCuda.sln ${check:+--verify-no-changes} || failed=1
+    return $failed
 }
 
 # ---- The rest ------------------------------------------------------------------------------------------------------------

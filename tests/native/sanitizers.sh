@@ -28,10 +28,12 @@ run() {
 }
 
 [ $# -gt 0 ] || set -- asan tsan
+building=$(mktemp)
+trap 'rm -f "$building"' EXIT
 for name in "$@"; do
-  if ! { cmake --preset "$name" -DSSM_EMULATED=OFF >"/tmp/ssm_$name.$$" 2>&1 &&
-    cmake --build "artifacts/native/$name" --target ssm_native_tests >>"/tmp/ssm_$name.$$" 2>&1; }; then
-    tail -60 "/tmp/ssm_$name.$$"
+  if ! { cmake --preset "$name" -DSSM_EMULATED=OFF >"$building" 2>&1 &&
+    cmake --build "artifacts/native/$name" --target ssm_native_tests >>"$building" 2>&1; }; then
+    tail -60 "$building"
     echo "$name: the build failed"
     failed=$((failed + 1))
   elif [ "$name" = asan ]; then
@@ -47,7 +49,6 @@ for name in "$@"; do
     echo "$name: asan or tsan expected"
     failed=$((failed + 1))
   fi
-  rm -f "/tmp/ssm_$name.$$"
 done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -272,7 +272,7 @@ int32_t associative_scan(BackendContext* context, const AssociativeScanParams* p
     const TilePlan tiles = plan(context, *params);
     if (tiles.workspace_bytes() > params->workspace.bytes)
         return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "associative_scan: workspace too small");
-    clear_slots(tiles, params->workspace.data);
+    clear_chains(tiles, params->workspace.data);
     const auto run = HWY_DYNAMIC_DISPATCH(associative_scan_task);
     parallel_for(tiles.tasks(), context->threads, [&](int64_t task) { run(*params, tiles, task); });
     return SSM_SUCCESS;

@@ -248,7 +248,7 @@ int32_t linear_recurrence(BackendContext* context, const LinearRecurrenceParams*
     const TilePlan tiles = plan(context, *params);
     if (tiles.workspace_bytes() > params->workspace.bytes)
         return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "linear_recurrence: workspace too small");
-    clear_slots(tiles, params->workspace.data);
+    clear_chains(tiles, params->workspace.data);
     const auto run = HWY_DYNAMIC_DISPATCH(linear_recurrence_task);
     parallel_for(tiles.tasks(), context->threads, [&](int64_t task) { run(*params, tiles, task); });
     return SSM_SUCCESS;

@@ -281,7 +281,7 @@ int32_t linear_recurrence_backward(BackendContext* context, const LinearRecurren
     const TilePlan tiles = plan(context, *params);
     if (tiles.workspace_bytes() > params->workspace.bytes)
         return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "linear_recurrence_backward: workspace too small");
-    clear_slots(tiles, params->workspace.data);
+    clear_chains(tiles, params->workspace.data);
     const SequenceShape shape = turned(*params);
     const auto run = HWY_DYNAMIC_DISPATCH(linear_recurrence_backward_task);
     parallel_for(tiles.tasks(), context->threads, [&](int64_t task) { run(*params, shape, tiles, task); });

@@ -24,7 +24,7 @@ namespace {
 //   compose(factor, aggregate, count, state)    state = factor state + aggregate
 //   identity(count, factor, state)
 template <class Kernel>
-void run_task(const Kernel& kernel, const SequenceShape& shape, const TilePlan& plan, void* slots, int64_t task) {
+void run_task(const Kernel& kernel, const SequenceShape& shape, const TilePlan& plan, void* workspace, int64_t task) {
     using State = typename Kernel::State;
     constexpr int64_t most = block_state_bytes / sizeof(State);
     alignas(64) State state[most];
@@ -57,9 +57,12 @@ void run_task(const Kernel& kernel, const SequenceShape& shape, const TilePlan& 
     const int64_t batch = group / plan.blocks, channel = group % plan.blocks * plan.channel_block;
     const int64_t count = std::min(plan.channel_block, shape.channels - channel);
     const int64_t begin = tile * plan.tile, end = std::min(shape.length, begin + plan.tile);
-    std::atomic<int64_t>& flag = slot_flag(plan, slots, group);
-    State* const published = static_cast<State*>(slot_state(plan, slots, group));
-    alignas(64) State factor[most], aggregate[most];
+    const TileChain chain(plan, workspace, group);
+    const auto at = [](void* states) { return static_cast<State*>(states); };
+    Backoff backoff;
+    while (!chain.is_free(tile))
+        backoff.pause();
+    State *const factor = at(chain.factor(tile)), *const aggregate = at(chain.aggregate(tile));
     bool restarts = false; // a sequence starts inside: nothing of the predecessor's state gets past it
     const bool is_last = tile + 1 == plan.tiles;
     if (!is_last) {
@@ -73,18 +76,23 @@ void run_task(const Kernel& kernel, const SequenceShape& shape, const TilePlan& 
             kernel.aggregate(piece, batch, channel, count, factor, aggregate);
         });
     }
-    Backoff backoff;
-    while (flag.load(std::memory_order_acquire) != tile)
-        backoff.pause();
-    if (tile > 0)
-        std::copy_n(published, count, state);
-    if (!is_last) {
-        if (restarts)
-            std::copy_n(aggregate, count, published);
-        else
-            kernel.compose(factor, aggregate, count, published);
-        flag.store(tile + 1, std::memory_order_release);
+    chain.publish(tile, restarts, is_last);
+    while (!chain.is_given(tile)) {
+        chain.fold([&](int64_t t) {
+            State* const running = at(chain.state());
+            if (t > 0)
+                std::copy_n(running, count, at(chain.before(t)));
+            if (chain.flags(t).restarts)
+                std::copy_n(at(chain.aggregate(t)), count, running);
+            else if (!chain.flags(t).ends)
+                kernel.compose(at(chain.factor(t)), at(chain.aggregate(t)), count, running);
+        });
+        if (!chain.is_given(tile))
+            backoff.pause();
     }
+    if (tile > 0)
+        std::copy_n(at(chain.before(tile)), count, state);
+    chain.take(tile);
     scan(batch, channel, count, begin, end);
 }
 

@@ -37,14 +37,14 @@ for name in "$@"; do
     echo "$name: the build failed"
     failed=$((failed + 1))
   elif [ "$name" = asan ]; then
-    # Every kernel at every length, width, view and packing: what reads or writes past an end. Long rows and types
-    # that share their code with others add only time.
+    # Every kernel at every length, width, view, packing and cut: what reads or writes past an end. Types that share
+    # their code with these and long rows add only time.
     ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-      run asan '-*.MatchesInOneLongRow/*:*.VariationsAreBitEqual/*:*.TenRunsAreBitEqual/*:*Long.*:*cpu_complex128:*cpu_bfloat16'
+      run asan 'Core*:Devices/Lifetime.*:Devices/StridedCopy.*:*.Matches*/cpu_float32:*.Matches*/cpu_float16:*.MatchesAtEveryLength/*:*.*Empty*/*:-*.MatchesInOneLongRow/*'
   elif [ "$name" = tsan ]; then
     # Everything in which threads meet.
     TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
-      run tsan '*.Quick/*float32:*.Quick/*complex64:*.MatchesAcrossTiles/*float32:*.VariationsAreBitEqual/*float32:*.ContextsAreIndependent/*:Devices/Lifetime.*'
+      run tsan 'Core*:*.MatchesAcrossTiles/*float32:*.MatchesWhenPacked/*float32:*.ContextsAreIndependent/*float32:Devices/Lifetime.*'
   else
     echo "$name: asan or tsan expected"
     failed=$((failed + 1))

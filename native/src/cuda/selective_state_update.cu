@@ -33,6 +33,9 @@ struct StateUpdateTraits {
     static constexpr int width = vector_elements<S>;
     static constexpr int vectors = 4; // of a lane
     static constexpr int held = width * vectors;
+    // Of a multiprocessor, that registers must suffice for. At 4.8 TB/s and a microsecond 36 KiB have to be under way; a
+    // thread has 64 bytes.
+    static constexpr int blocks = sizeof(S) == 4 ? 5 : sizeof(S) == 2 ? 4 : 3;
 };
 
 template <typename R>
@@ -75,9 +78,10 @@ SSM_DEVICE void load_states(const T* data, int64_t stride, int count, bool whole
         }
         return;
     }
+    const int64_t apart = opaque(stride);
 #pragma unroll
     for (int i = 0; i < width; ++i) {
-        values[i] = i < count ? widen(data[i * stride]) : Compute<T>(0);
+        values[i] = i < count ? widen(data[i * apart]) : Compute<T>(0);
     }
 }
 
@@ -92,10 +96,11 @@ SSM_DEVICE void store_states(T* data, int64_t stride, int count, bool whole, con
         store_vector_streaming<width>(data, vector);
         return;
     }
+    const int64_t apart = opaque(stride);
 #pragma unroll
     for (int i = 0; i < width; ++i) {
         if (i < count) {
-            data[i * stride] = narrow<T>(values[i]);
+            data[i * apart] = narrow<T>(values[i]);
         }
     }
 }
@@ -147,7 +152,18 @@ struct StateUpdateChannel {
                                                     : row;
         const bool has_state = exists && slot >= 0 && slot < params.rows;
         const int64_t group = divide(head, divide(params.heads, params.groups));
+#pragma unroll
+        for (int i = 0; i < vectors; ++i) {
+#pragma unroll
+            for (int k = 0; k < width; ++k) {
+                h[i][k] = 0; // what is left of the channel before need not be kept
+            }
+        }
         for (int64_t step = 0; step < params.steps; ++step) {
+            // Addresses are computed anew in every step: kept, those of all vectors would be most of the registers.
+            head = opaque(head);
+            channel = opaque(channel);
+            lane = opaque(lane);
             R sum = 0;
             R x = 0;
             if (has_state) {
@@ -195,7 +211,7 @@ struct StateUpdateChannel {
         const S* state = at<const S>(params.update, slot, 0);
 #pragma unroll
         for (int i = 0; i < vectors; ++i) {
-            const int64_t first = first_state(part, i);
+            const int64_t first = opaque(first_state(part, i));
             const int count = count_from(first);
             if (count <= 0) {
                 continue;
@@ -213,7 +229,7 @@ struct StateUpdateChannel {
         S* state = at<S>(params.update, slot, 0);
 #pragma unroll
         for (int i = 0; i < vectors; ++i) {
-            const int64_t first = first_state(part, i);
+            const int64_t first = opaque(first_state(part, i));
             const int count = count_from(first);
             if (count <= 0) {
                 continue;
@@ -233,7 +249,7 @@ struct StateUpdateChannel {
         R sum = 0;
 #pragma unroll
         for (int i = 0; i < vectors; ++i) {
-            const int64_t first = first_state(part, i);
+            const int64_t first = opaque(first_state(part, i));
             const int count = count_from(first);
             if (count <= 0) {
                 continue;
@@ -268,7 +284,7 @@ struct StateUpdateChannel {
 };
 
 template <typename T, typename S>
-__global__ void __launch_bounds__(StateUpdateTraits<S>::threads)
+__global__ void __launch_bounds__(StateUpdateTraits<S>::threads, StateUpdateTraits<S>::blocks)
     selective_state_update_kernel(StateUpdateArguments<Compute<T>> arguments) {
     StateUpdateChannel<T, S> own(arguments);
     const SelectiveStateUpdateParams& params = arguments.params;

@@ -144,7 +144,8 @@ internal sealed class SelectiveStateUpdateCallTests
         using var a = context.Allocate<float>(3, 4);
         using var b = context.Allocate<float>(2, 1, 4);
         using var state = context.Allocate<float>(2, 3, 4);
-        foreach (var tensor in (DeviceTensor<float>[])[x, a, b, state])
+        using var dt = context.Allocate<float>(2, 3);
+        foreach (var tensor in (DeviceTensor<float>[])[x, dt, a, b, state])
             tensor.CopyFrom(new float[tensor.Length]);
         for (var i = 0; i < 3; i++)
             Step();
@@ -152,8 +153,8 @@ internal sealed class SelectiveStateUpdateCallTests
         for (var i = 0; i < 10; i++)
             Step();
         Assert.That(GC.GetAllocatedBytesForCurrentThread() - before, Is.Zero);
-        Assert.That(context.SelectiveStateUpdateWorkspace(state, x, x, a, b, b, x), Is.Zero);
+        Assert.That(context.SelectiveStateUpdateWorkspace(state, x, dt, a, b, b, x), Is.Zero);
 
-        void Step() => context.SelectiveStateUpdate(state, x, x, a, b, b, x, new() { DtSoftplus = true });
+        void Step() => context.SelectiveStateUpdate(state, x, dt, a, b, b, x, new() { DtSoftplus = true });
     }
 }

@@ -2,9 +2,8 @@
 //
 // A block is as many neighbouring channels of a head as a vector has lanes. What each channel has once (s, x, z, y) is
 // computed with channels in the lanes. The states of a channel are neighbours in memory, so its states are the lanes: four
-// channels at a time share the loads of b and c, their partial sums of h c stay apart by lane, and a transpose of the
-// block's sums gives the channels' y. Where a vector has no use for N lanes, or states are not neighbours, channels are the
-// lanes there too.
+// channels at a time share the loads of b and c, and their partial sums of h c are folded into one vector. Where a vector
+// has no use for N lanes, or states are not neighbours, channels are the lanes there too.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/selective_state_update.cpp"
 #include "hwy/foreach_target.h"
@@ -97,7 +96,24 @@ struct Steps {
     const Lane* sx;
 };
 
-// Count channels over `states` states, the states in the lanes; sums[i * lanes] takes the sums of channel i.
+// Lane k of every 16 bytes takes the sum of v[k]'s lanes there.
+template <class Lane>
+HWY_INLINE Vec<Lane> fold(const Vec<Lane> (&v)[block_lanes<Lane>()]) {
+    const Tag<Lane> d;
+    const auto pair = [&](auto x, auto y)
+                          SSM_INLINE_LAMBDA { return hn::Add(hn::InterleaveLower(d, x, y), hn::InterleaveUpper(d, x, y)); };
+    if constexpr (block_lanes<Lane>() == 2) {
+        return pair(v[0], v[1]);
+    } else {
+        const hn::Repartition<double, Tag<Lane>> dd;
+        const auto low = hn::BitCast(dd, pair(v[0], v[1])), high = hn::BitCast(dd, pair(v[2], v[3]));
+        return hn::Add(hn::BitCast(d, hn::InterleaveLower(dd, low, high)),
+                       hn::BitCast(d, hn::InterleaveUpper(dd, low, high)));
+    }
+}
+
+// Count channels over `states` states, the states in the lanes. Their sums by lane are added to sums: of one channel as they
+// are, of as many as 16 bytes have lanes folded.
 template <class Lane, class S, bool is_tied, int Count>
 HWY_NOINLINE void advance_channels(int64_t states, States<S> h, Rates<Lane> rates, const Lane* b, const Lane* c,
                                    Steps<Lane> steps, Lane* sums) {
@@ -107,7 +123,7 @@ HWY_NOINLINE void advance_channels(int64_t states, States<S> h, Rates<Lane> rate
     unrolled<Count>([&](auto i) SSM_INLINE_LAMBDA {
         s[i] = hn::Set(d, steps.s[i]);
         sx[i] = hn::Set(d, steps.sx[i]);
-        sum[i] = hn::Load(d, sums + i * n);
+        sum[i] = hn::Zero(d);
     });
     int64_t k = 0;
     for (; k + n <= states; k += n) {
@@ -138,7 +154,10 @@ HWY_NOINLINE void advance_channels(int64_t states, States<S> h, Rates<Lane> rate
             sum[i] = hn::MulAdd(hn::IfThenElseZero(inside, after), cv, sum[i]);
         });
     }
-    unrolled<Count>([&](auto i) SSM_INLINE_LAMBDA { hn::Store(sum[i], d, sums + i * n); });
+    if constexpr (Count == 1)
+        hn::Store(hn::Add(hn::Load(d, sums), sum[0]), d, sums);
+    else
+        hn::Store(hn::Add(hn::Load(d, sums), fold<Lane>(sum)), d, sums);
 }
 
 // A block over `states` states, the channels in the lanes; sum takes the sums.
@@ -302,26 +321,35 @@ class StateUpdate {
     template <class Stored>
     Vec<Lane> sum_by_states(int64_t t, States<Stored> h, Steps<Lane> steps) const {
         const Tag<Lane> d;
-        alignas(64) Lane sums[n * n] = {}, turned[n * n];
+        constexpr int m = block_lanes<Lane>();
+        const int64_t groups = width / m, rest = width % m;
+        alignas(64) Lane folded[n / m * n] = {}, alone[m * n]; // of every m channels a vector; of the rest one each
+        if (rest > 0)
+            std::fill_n(alone, m * n, Lane{0});
+        const auto advance = p.is_tied ? advance_channels<Lane, Stored, true, m> : advance_channels<Lane, Stored, false, m>;
+        const auto advance_one =
+            p.is_tied ? advance_channels<Lane, Stored, true, 1> : advance_channels<Lane, Stored, false, 1>;
         for_each_chunk(t, [&](int64_t state, int64_t count, const Lane* b, const Lane* c) {
             const Rates<Lane> rates = rates_of(state);
-            int64_t l = 0;
-            const auto advance = [&](auto number) {
-                constexpr int many = decltype(number)::value;
-                const auto function =
-                    p.is_tied ? advance_channels<Lane, Stored, true, many> : advance_channels<Lane, Stored, false, many>;
-                for (; l + many <= width; l += many)
-                    function(count, {h.h + l * h.channel_stride + state, h.channel_stride, 1},
-                             {rates.a + l * rates.channel_stride, rates.channel_stride}, b, c, {steps.s + l, steps.sx + l},
-                             sums + l * n);
-            };
-            advance(std::integral_constant<int, 4>());
-            advance(std::integral_constant<int, 1>());
+            for (int64_t l = 0; l < width; l += l < groups * m ? m : 1) {
+                const States<Stored> own = {h.h + l * h.channel_stride + state, h.channel_stride, 1};
+                const Rates<Lane> own_rates = {rates.a + l * rates.channel_stride, rates.channel_stride};
+                const Steps<Lane> own_steps = {steps.s + l, steps.sx + l};
+                if (l < groups * m)
+                    advance(count, own, own_rates, b, c, own_steps, folded + l / m * n);
+                else
+                    advance_one(count, own, own_rates, b, c, own_steps, alone + (l - groups * m) * n);
+            }
         });
-        transpose_square(sums, n, turned, n);
-        auto sum = hn::Load(d, turned);
-        for (int64_t k = 1; k < n; ++k)
-            sum = hn::Add(sum, hn::Load(d, turned + k * n));
+        if (rest > 0) {
+            Vec<Lane> sums[m];
+            unrolled<m>([&](auto i) SSM_INLINE_LAMBDA { sums[i] = hn::Load(d, alone + i * n); });
+            hn::Store(fold<Lane>(sums), d, folded + groups * n);
+        }
+        // Each 16 bytes of a vector hold its channels' sums over some lanes.
+        auto sum = load_blocks(folded, n);
+        for (int64_t k = m; k < n; k += m)
+            sum = hn::Add(sum, load_blocks(folded + k, n));
         return sum;
     }
 

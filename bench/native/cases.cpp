@@ -232,6 +232,83 @@ class SelectiveScan : public Case {
     ssm_selective_scan_args args{};
 };
 
+// One token of a batch through a layer. Mamba-2: heads of 64 channels, with one a each; Mamba-1: heads of one, untied.
+class SelectiveStateUpdate : public Case {
+  public:
+    SelectiveStateUpdate(ssm_context* context, Type type, Type state_type, int64_t batch, int64_t heads,
+                         int64_t head_channels, int64_t states)
+        : context(context), is_tied(head_channels > 1), states(states), head_channels(head_channels),
+          state(context, state_type, with(heads_of(batch, heads, head_channels), states)),
+          x(context, type, heads_of(batch, heads, head_channels)), z(context, type, x.shape), y(context, type, x.shape),
+          dt(context, type, {batch, heads}), b(context, type, {batch, 1, states}), c(context, type, b.shape),
+          a(context, real_of(type), is_tied ? Shape{heads} : Shape{heads, states}), d(context, real_of(type), {heads}),
+          dt_bias(context, real_of(type), {heads}) {
+        state.fill(-1, 1, 9);
+        x.fill(-1, 1, 1);
+        dt.fill(-1, 1, 2);
+        z.fill(-1, 1, 3);
+        b.fill(-1, 1, 4);
+        c.fill(-1, 1, 5);
+        a.fill(-8, -0.5, 6);
+        d.fill(0.5, 1, 7);
+        dt_bias.fill(-4, -2, 8);
+        y.poison();
+        args.struct_size = sizeof args;
+        args.dt_softplus = 1;
+        args.state = state.view();
+        args.x = x.view();
+        args.dt = dt.view();
+        args.a = a.view();
+        args.b = b.view();
+        args.c = c.view();
+        args.d = d.view();
+        args.z = z.view();
+        args.dt_bias = dt_bias.view();
+        args.y = y.view();
+        bytes = 2.0 * double(state.bytes()) + 3.0 * double(x.bytes()) + double(dt.bytes()) + 2.0 * double(b.bytes()) +
+                double(a.bytes());
+        // Per state s b x and the multiply-adds of h and y; s a and exp (counted as one) where a is its own.
+        flops = double(count_of(state.shape)) * (is_tied ? 5.0 : 7.0);
+    }
+    void run() override { check(ssm_selective_state_update(context, &args), "ssm_selective_state_update"); }
+    // Many runs have taken the state on; what one more gives follows from the state before it.
+    void verify() override {
+        const int64_t batch = x.shape[0] - 1, head = x.shape[1] - 1, channel = head_channels - 1;
+        const Shape at = is_tied ? Shape{batch, head, channel} : Shape{batch, head};
+        const std::vector<double> before = state.read(with(at, 0), states), b0 = b.read({batch, 0, 0}, states),
+                                  c0 = c.read({batch, 0, 0}, states),
+                                  rates = is_tied ? std::vector<double>(size_t(states), a.read({head}, 1)[0])
+                                                  : a.read({head, 0}, states);
+        const double x0 = x.read(at, 1)[0], z0 = z.read(at, 1)[0];
+        const double s = std::log1p(std::exp(dt.read({batch, head}, 1)[0] + dt_bias.read({head}, 1)[0]));
+        run();
+        check(ssm_context_synchronize(context), "ssm_context_synchronize");
+        double sum = d.read({head}, 1)[0] * x0, magnitude = std::abs(sum);
+        for (size_t n = 0; n < size_t(states); ++n) {
+            const double term = (std::exp(s * rates[n]) * before[n] + s * b0[n] * x0) * c0[n];
+            sum += term;
+            magnitude += std::abs(term);
+        }
+        const double gate = z0 / (1 + std::exp(-z0));
+        expect_near(y.read(at, 1)[0], sum * gate, 2 * magnitude * std::abs(gate), x.type, "selective_state_update");
+    }
+
+  private:
+    static Type real_of(Type type) { return type == Type::float64 ? Type::float64 : Type::float32; }
+    static Shape heads_of(int64_t batch, int64_t heads, int64_t channels) {
+        return channels > 1 ? Shape{batch, heads, channels} : Shape{batch, heads};
+    }
+    static Shape with(Shape shape, int64_t last) {
+        shape.push_back(last);
+        return shape;
+    }
+    ssm_context* const context;
+    const bool is_tied;
+    const int64_t states, head_channels;
+    Tensor state, x, z, y, dt, b, c, a, d, dt_bias;
+    ssm_selective_state_update_args args{};
+};
+
 std::string text_of(const Shape& shape, Layout layout = Layout::time) {
     std::string text;
     for (int64_t extent : shape)
@@ -300,6 +377,25 @@ std::vector<CaseEntry> all_cases(bool quick) {
     if (!quick)
         selective("mamba-2.8b", Type::bfloat16, 1, 5120, 65536);
     selective("mamba-130m, one token", Type::float32, 1, 1536, 1, true);
+
+    const auto update = [&](const std::string& model, Type type, Type state, int64_t batch, int64_t heads, int64_t channels,
+                            int64_t states, bool latency = false) {
+        const Shape shape = channels > 1 ? Shape{batch, heads, channels} : Shape{batch, heads};
+        cases.push_back({"selective_state_update",
+                         model + " " + text_of(shape) + " N" + std::to_string(states) + " state " + name_of(state), type,
+                         latency, [=](ssm_context* context) {
+                             return std::make_unique<SelectiveStateUpdate>(context, type, state, batch, heads, channels,
+                                                                           states);
+                         }});
+    };
+    const int64_t batch = quick ? 4 : 64;
+    update("mamba-130m, one token", Type::float32, Type::float32, 1, 1536, 1, 16, true);
+    update("mamba2-2.7b, one token", Type::bfloat16, Type::float32, 1, 80, 64, 128, true);
+    for (Type type : {Type::float32, Type::bfloat16})
+        update("mamba-2.8b", type, Type::float32, batch, 5120, 1, 16);
+    update("mamba2-2.7b", Type::float32, Type::float32, batch, 80, 64, 128);
+    for (Type state : {Type::float32, Type::float16, Type::bfloat16})
+        update("mamba2-2.7b", Type::bfloat16, state, batch, 80, 64, 128);
     return cases;
 }
 

@@ -94,7 +94,7 @@ def run_case(context, results, path, dtype, channels_last):
     operation, params = metadata["op"], json.loads(metadata["params"])
     tolerance = 1e-9 if dtype == np.float64 else float(metadata["tolerance"])
     _, fields = context.library.operations[operation]
-    arguments, outputs = {}, {}
+    arguments, outputs, updated = {}, {}, {}  # updated: inputs that the operation overwrites
     for name, array in tensors.items():
         direction, name = name.split(".", 1)
         field = fields[name]
@@ -103,17 +103,21 @@ def run_case(context, results, path, dtype, channels_last):
         working = array.dtype if array.dtype.kind == "i" else \
             np.result_type(dtype, np.complex64) if array.dtype.kind == "c" else np.dtype(dtype)
         last = channels_last and field.has_time()
+        if direction == "out":
+            outputs[name] = array
         if direction == "in":
             arguments[name] = context.to_device(array.astype(working), last)
-        else:
+            if f"out.{name}" in tensors:
+                updated[name] = array.astype(working)
+        elif f"in.{name}" not in tensors:
             arguments[name] = context.empty(array.shape, working, last)
-            outputs[name] = array
     members = {name for name, _ in context.library.operations[operation][0]._fields_}
     for name, value in params.items():
         if name in members:
             arguments[name] = ssmcuda.COMBINES[value] if name == "combine" else int(value)
     context.run(operation, **arguments)
     first = {name: arguments[name].to_host() for name in outputs}
+    arguments.update((name, context.to_device(array)) for name, array in updated.items())
     context.run(operation, **arguments)
     label = f"{Path(path).stem} {np.dtype(dtype).name} {'channels' if channels_last else 'time'}"
     worst = max((error_of(first[name], expected) for name, expected in outputs.items()), default=np.inf)
@@ -288,6 +292,39 @@ def check_selective_scan(context, results, dtype, batch, channels, groups, state
     results.add("selective_scan", label, max(error_of(out.to_host(), y), error_of(out_last.to_host(), last)), tolerance)
 
 
+def check_selective_state_update(context, results, dtype, state_dtype, batch, heads, channels, groups, states, slots):
+    """One step of heads that share a, dt, d and dt_bias, or where heads is 0 of channels with their own; in slots of a cache."""
+    uniform, wide_uniform, state_uniform = randoms(11, dtype), randoms(12, state_type(dtype)), randoms(13, state_dtype)
+    width = (heads, channels) if heads else (channels,)
+    parameters, rates = width[:1], width[:1] if heads else (channels, states)
+    inputs = dict(x=uniform((batch, *width)), dt=uniform((batch, *parameters)), a=wide_uniform(rates, -8, -0.5),
+                  b=uniform((batch, groups, states)), c=uniform((batch, groups, states)), d=wide_uniform(parameters),
+                  z=uniform((batch, *width)), dt_bias=wide_uniform(parameters, -4, -1))
+    cache = state_uniform((2 * batch, *width, states))
+    used = np.array([row for row in slots if row >= 0])
+    wide = {name: widened(array)[0] for name, array in inputs.items()}
+    if heads:  # as channels
+        wide.update(a=np.repeat(wide["a"], channels)[:, None] * np.ones(states),
+                    **{name: np.repeat(wide[name], channels, -1) for name in ("dt", "d", "dt_bias")})
+    flat = lambda array: array.reshape(array.shape[0], -1)[..., None]
+    initial = widened(cache[slots])[0].reshape(batch, -1, states)
+    y, last = selective(flat(wide["x"]), flat(wide["dt"]), wide["a"], wide["b"][..., None], wide["c"][..., None],
+                        wide["d"], flat(wide["z"]), wide["dt_bias"], initial)
+    y[np.array(slots) < 0] = 0
+    expected = widened(cache)[0]
+    expected[used] = last[np.array(slots) >= 0].reshape(len(used), *width, states)
+    state, out = context.to_device(cache), context.empty((batch, *width), dtype)
+    context.run("selective_state_update", state=state, slots=context.to_device(np.array(slots, np.int32)), y=out,
+                dt_softplus=1, **{name: context.to_device(array) for name, array in inputs.items()})
+    after, label = state.to_host(), f"{np.dtype(dtype).name} state {np.dtype(state_dtype).name} {batch}x{heads}x{channels} n{states}"
+    tolerance = TOLERANCES[np.dtype(dtype).name]
+    results.add("selective_state_update", label, error_of(out.to_host(), y.reshape(out.to_host().shape)), tolerance)
+    results.add("selective_state_update", label + ", state", error_of(after, expected), TOLERANCES[np.dtype(state_dtype).name])
+    kept = np.setdiff1d(np.arange(2 * batch), used)
+    same = after[kept].tobytes() == cache[kept].tobytes()
+    results.add("selective_state_update", label + ", other slots", 0.0 if same else np.inf, 0.0, "a slot of nobody was written")
+
+
 def run_checks(context, results, only, lengths):
     wanted = lambda name: not only or only == name
     for length in lengths:
@@ -306,6 +343,12 @@ def run_checks(context, results, only, lengths):
                 for channels_last in (False, True):
                     results.attempt("associative_scan", f"{np.dtype(dtype).name} {length}", lambda: check_associative_scan(
                         context, results, dtype, (2, 3, length), channels_last))
+    if wanted("selective_state_update"):
+        for dtype, state_dtype in ((np.float32, np.float32), (np.float32, np.float16), (np.float16, np.float32),
+                                   (np.float16, np.float16), (np.float64, np.float64)):
+            for heads, channels, groups, states in ((0, 48, 2, 16), (0, 7, 1, 21), (4, 64, 2, 128), (3, 5, 1, 300)):
+                results.attempt("selective_state_update", f"{heads}x{channels} n{states}", lambda: check_selective_state_update(
+                    context, results, dtype, state_dtype, 3, heads, channels, groups, states, [4, -1, 1]))
     if wanted("linear_recurrence"):
         for dtype in (np.float32, np.complex128):
             results.attempt("linear_recurrence", "packed", lambda: check_packed(context, results, dtype))

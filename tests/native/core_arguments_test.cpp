@@ -377,6 +377,113 @@ TEST(CoreArguments, SelectiveScan) {
     EXPECT_INVALID("u: float32, float64, float16 or bfloat16 expected, complex64 given", call.run());
 }
 
+// Both forms of the state update.
+struct StateUpdate {
+    Context context;
+    std::vector<float> memory = std::vector<float>(4096);
+    std::vector<int32_t> rows{4, -1};
+    float* at(int i) { return memory.data() + 256 * i; }
+    View state{at(0), float32, {5, 6, 4}}, x{at(1), float32, {2, 6}}, dt{at(2), float32, {2, 6}}, a{at(3), float32, {6, 4}},
+        b{at(4), float32, {2, 3, 4}}, c{at(5), float32, {2, 3, 4}}, d{at(6), float32, {6}}, z{at(7), float32, {2, 6}},
+        dt_bias{at(8), float32, {6}}, slots{rows.data(), int32, {2}}, y{at(9), float32, {2, 6}};
+    ssm_selective_state_update_args args = make_args<ssm_selective_state_update_args>();
+
+    StateUpdate() {
+        args.state = state;
+        args.x = x;
+        args.dt = dt;
+        args.a = a;
+        args.b = b;
+        args.c = c;
+        args.d = d;
+        args.z = z;
+        args.dt_bias = dt_bias;
+        args.slots = slots;
+        args.y = y;
+    }
+    static void reshape(View& view, std::vector<int64_t> shape) {
+        view.shape = std::move(shape);
+        view.tensor.shape = view.shape.data();
+        view.tensor.ndim = static_cast<int32_t>(view.shape.size());
+    }
+    int32_t run() { return ssm_selective_state_update(context, &args); }
+};
+
+TEST(CoreArguments, SelectiveStateUpdate) {
+    StateUpdate call;
+    EXPECT_SUCCESS(call.run());
+    call.state.shape[2] = 5;
+    EXPECT_INVALID("a: shape (6,5) expected, (6,4) given", call.run());
+    call.state.shape[2] = 4;
+    call.state.tensor.ndim = 2;
+    EXPECT_INVALID("state: rank 3, or 4 with heads expected, shape (5,6) given", call.run());
+    call.state.tensor.ndim = 3;
+    call.x.tensor.ndim = 1;
+    EXPECT_INVALID("x: rank 2, or 3 with time expected, shape (2) given", call.run());
+    call.x.tensor.ndim = 2;
+    call.dt.shape[1] = 1;
+    EXPECT_INVALID("dt: shape (2,6) expected, (2,1) given", call.run());
+    call.dt.shape[1] = 6;
+    call.b.shape[1] = call.c.shape[1] = 4;
+    EXPECT_INVALID("b: a number of groups that divides the 6 channels expected, 4 given", call.run());
+    call.b.shape[1] = call.c.shape[1] = 3;
+    call.args.slots = nullptr;
+    EXPECT_INVALID("state: shape (2,6,4) expected, (5,6,4) given", call.run());
+    call.args.slots = call.slots;
+    call.slots.shape[0] = 1;
+    EXPECT_INVALID("slots: shape (2) expected, (1) given", call.run());
+    call.slots.shape[0] = 2;
+    call.slots.tensor.dtype = int64;
+    EXPECT_INVALID("slots: int32 expected, int64 given", call.run());
+    call.slots.tensor.dtype = int32;
+    call.rows = {5, 0};
+    EXPECT_INVALID("slots[0]: -1 or a row of the 5 of state expected, 5 given", call.run());
+    call.rows = {0, 1};
+    call.state.tensor.dtype = float64;
+    EXPECT_INVALID("state: float32, float16 or bfloat16 expected, float64 given", call.run());
+    call.state.tensor.dtype = float16;
+    EXPECT_SUCCESS(call.run());
+    for (View* view : {&call.x, &call.dt, &call.b, &call.c, &call.z, &call.y})
+        view->tensor.dtype = float16;
+    EXPECT_SUCCESS(call.run());
+    call.a.tensor.dtype = float16;
+    EXPECT_INVALID("a: float32 expected, float16 given", call.run());
+    call.a.tensor.dtype = float32;
+    call.y.tensor.data = call.x.tensor.data;
+    EXPECT_SUCCESS(call.run());
+    call.y.tensor.data = call.dt.tensor.data;
+    EXPECT_INVALID("y: memory apart from dt expected, overlapping memory given", call.run());
+    call.y.tensor.data = call.at(9);
+    call.state.tensor.data = call.b.tensor.data;
+    EXPECT_INVALID("state: memory apart from b expected, overlapping memory given", call.run());
+    call.state.tensor.data = call.at(0);
+    call.x.tensor.dtype = int32;
+    EXPECT_INVALID("x: float32, float64, float16 or bfloat16 expected, int32 given", call.run());
+}
+
+TEST(CoreArguments, SelectiveStateUpdateOfHeads) {
+    StateUpdate call;
+    StateUpdate::reshape(call.state, {5, 6, 3, 4}); // H 6, P 3, N 4
+    call.state.tensor.data = call.at(10);           // longer than the others
+    EXPECT_INVALID("x: rank 3, or 4 with time expected, shape (2,6) given", call.run());
+    for (View* view : {&call.x, &call.z, &call.y})
+        StateUpdate::reshape(*view, {2, 6, 3});
+    EXPECT_INVALID("a: shape (6) expected, (6,4) given", call.run());
+    StateUpdate::reshape(call.a, {6});
+    EXPECT_SUCCESS(call.run());
+    for (View* view : {&call.x, &call.z, &call.y})
+        StateUpdate::reshape(*view, {2, 7, 6, 3});
+    EXPECT_INVALID("dt: shape (2,7,6) expected, (2,6) given", call.run());
+    StateUpdate::reshape(call.dt, {2, 7, 6});
+    EXPECT_INVALID("b: rank 4 expected, shape (2,3,4) given", call.run());
+    StateUpdate::reshape(call.b, {2, 7, 3, 4});
+    StateUpdate::reshape(call.c, {2, 7, 3, 4});
+    EXPECT_SUCCESS(call.run());
+    StateUpdate::reshape(call.b, {2, 7, 4, 4});
+    StateUpdate::reshape(call.c, {2, 7, 4, 4});
+    EXPECT_INVALID("b: a number of groups that divides the 6 heads expected, 4 given", call.run());
+}
+
 TEST(CoreArguments, PackedSequences) {
     Context context;
     std::vector<float> memory(256);

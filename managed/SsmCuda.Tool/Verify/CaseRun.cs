@@ -72,6 +72,21 @@ internal sealed class CaseRun(SsmContext context, ConformanceCase conformance, b
         };
     }
 
+    /// <summary>An input that the operation overwrites with the output of that name.</summary>
+    public TensorView Updated(string name)
+    {
+        asked.Add(name);
+        if (!conformance.Inputs.TryGetValue(name, out var tensor))
+        {
+            throw new InvalidDataException($"no input {name}");
+        }
+        var shape = ShapeOf(tensor, false);
+        var values = tensor.ToSingles();
+        return isFloat64
+            ? BindOutput(name, shape, Array.ConvertAll(values, value => (double)value), result => result)
+            : BindOutput(name, shape, [.. values], result => Array.ConvertAll(result, value => (double)value));
+    }
+
     /// <summary>Waits for the device and answers the outputs that were asked for, in double precision.</summary>
     /// <exception cref="InvalidDataException">The case has an input that the adapter does not know.</exception>
     public IReadOnlyDictionary<string, double[]> Finish()

@@ -12,6 +12,7 @@ internal static class OperationTable
         ["linear_recurrence"] = LinearRecurrenceCase.Run,
         ["linear_recurrence_backward"] = LinearRecurrenceBackwardCase.Run,
         ["selective_scan"] = SelectiveScanCase.Run,
+        ["selective_state_update"] = SelectiveStateUpdateCase.Run,
     };
 
     public static IEnumerable<string> Names => Operations.Keys;

@@ -312,6 +312,49 @@ namespace SsmCuda.Interop
         public DLTensor* LastState;
     }
 
+    /// <summary>One step of a selective scan, or T of them, on a state that stays where it is: what a model runs for each
+    /// new token. s = dt + dt_bias, through softplus where asked; state = exp(s a) state + s b x; y = (state . c + d x)
+    /// silu(z). Two forms, told apart by the rank of state. Mamba-1, as selective_scan: D channels, channel i reads group
+    /// i / (D/G), time is the last axis. Mamba-2, as ssd: H heads of P channels, a, dt, d and dt_bias have one value per
+    /// head, head i reads group i / (H/G), time is the second axis. (Heads with parameters per channel are Mamba-1's form
+    /// with D = H P.) With slots, batch element i has its state in row slots[i] of state, which may have any number K of
+    /// rows, and -1 skips it: no state is read or written and y is zero. Two elements of one slot leave an unspecified
+    /// state. On the CPU other values are an error; a GPU takes them for -1. Without slots K = B. All arithmetic is
+    /// float32 (float64 for float64). A 16-bit state is rounded once, at the end of the T steps.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmSelectiveStateUpdateArgs
+    {
+        /// <summary>sizeof(ssm_selective_state_update_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: s = log(1 + exp(dt + dt_bias)).</summary>
+        public int DtSoftplus;
+        /// <summary>inout required (K,D,N) or (K,H,P,N): float32, float16 or bfloat16 whatever x is; float64 if and only
+        /// if x is.</summary>
+        public DLTensor* State;
+        /// <summary>in required (B,D) or (B,D,T) or (B,H,P) or (B,T,H,P): float32, float64, float16 or
+        /// bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in required (B,D) or (B,D,T) or (B,H) or (B,T,H): the type of x.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (D,N) or (H): the state type of x.</summary>
+        public DLTensor* A;
+        /// <summary>in required (B,G,N) or (B,G,N,T) or (B,T,G,N): the type of x.</summary>
+        public DLTensor* B;
+        /// <summary>in required (B,G,N) or (B,G,N,T) or (B,T,G,N): the type of x.</summary>
+        public DLTensor* C;
+        /// <summary>in optional (D) or (H): the state type of x; zero if absent.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (B,D) or (B,D,T) or (B,H,P) or (B,T,H,P): the type of x; without it y is not
+        /// gated.</summary>
+        public DLTensor* Z;
+        /// <summary>in optional (D) or (H): the state type of x; zero if absent.</summary>
+        public DLTensor* DtBias;
+        /// <summary>in optional (B): int32, the row of state that each batch element has, or -1.</summary>
+        public DLTensor* Slots;
+        /// <summary>out required (B,D) or (B,D,T) or (B,H,P) or (B,T,H,P) inplace x z: the type of x.</summary>
+        public DLTensor* Y;
+    }
+
     /// <summary>The functions of ssmcuda.h. Handles are SafeHandles, which live through the call; the functions that
     /// release something take bare pointers, because ReleaseHandle calls them.</summary>
     internal static unsafe partial class NativeMethods
@@ -528,5 +571,13 @@ namespace SsmCuda.Interop
         /// <summary>ssm_selective_scan_workspace.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_selective_scan_workspace")]
         public static partial int SelectiveScanWorkspace(ContextHandle context, SsmSelectiveScanArgs* args, ulong* bytes);
+
+        /// <summary>ssm_selective_state_update.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_selective_state_update")]
+        public static partial int SelectiveStateUpdate(ContextHandle context, SsmSelectiveStateUpdateArgs* args);
+
+        /// <summary>ssm_selective_state_update_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_selective_state_update_workspace")]
+        public static partial int SelectiveStateUpdateWorkspace(ContextHandle context, SsmSelectiveStateUpdateArgs* args, ulong* bytes);
     }
 }

@@ -203,7 +203,7 @@ public readonly ref partial struct TensorView
 /// <see cref="Create{T}(ReadOnlySpan{T}, ReadOnlySpan{nint})"/> gives it a shape. Nothing is copied. The default value is an
 /// absent tensor.</summary>
 /// <remarks>Element types are float, double, Half, <see cref="BFloat16"/>, <see cref="Complex64"/>,
-/// System.Numerics.Complex and, for positions, long.</remarks>
+/// System.Numerics.Complex and, for positions, long and int.</remarks>
 public readonly ref partial struct ReadOnlyTensorView
 {
     internal readonly TensorArgument Argument;

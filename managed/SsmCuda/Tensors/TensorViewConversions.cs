@@ -203,4 +203,9 @@ public readonly ref partial struct ReadOnlyTensorView
     /// <param name="data">The tensor.</param>
     public static implicit operator ReadOnlyTensorView(ReadOnlySpan<long> data) =>
         Unsafe.IsNullRef(ref MemoryMarshal.GetReference(data)) ? default : Create(data, data.Length);
+
+    /// <summary>A view of the same memory.</summary>
+    /// <param name="data">The tensor.</param>
+    public static implicit operator ReadOnlyTensorView(ReadOnlySpan<int> data) =>
+        Unsafe.IsNullRef(ref MemoryMarshal.GetReference(data)) ? default : Create(data, data.Length);
 }

@@ -12,8 +12,9 @@
  *   - The comment of a field starts with: in, out or inout; required or optional; the shape; then the text.
  *     "inplace x" says that this output may be the very tensor given as x (same pointer, same strides);
  *     any other overlap of an output with another tensor is an error.
- *   - Names of dimensions: B batch, C channels, D inner channels, G groups, L length (time), N state size,
- *     S packed sequences, R rows of a state: S with cu_seqlens, otherwise B.
+ *   - Names of dimensions: B batch, C channels, D inner channels, G groups, H heads, K rows of a cache of states, L length
+ *     (time), N state size, P channels of a head, S packed sequences, R rows of a state: S with cu_seqlens, otherwise B,
+ *     T steps at once.
  *   - Storage types are float32, float64, complex64, complex128, float16 and bfloat16; float16 and bfloat16 are
  *     computed in float32. "state type" is float32 for those two and the storage type for the others;
  *     states carried from call to call have that type, so that splitting a sequence loses nothing.
@@ -339,6 +340,47 @@ typedef struct ssm_selective_scan_args {
 } ssm_selective_scan_args;
 SSM_API int32_t ssm_selective_scan(ssm_context* context, const ssm_selective_scan_args* args);
 SSM_API int32_t ssm_selective_scan_workspace(ssm_context* context, const ssm_selective_scan_args* args, uint64_t* bytes);
+
+/** One step of a selective scan, or T of them, on a state that stays where it is: what a model runs for each new token.
+ *  s = dt + dt_bias, through softplus where asked; state = exp(s a) state + s b x; y = (state . c + d x) silu(z).
+ *  Two forms, told apart by the rank of state. Mamba-1, as selective_scan: D channels, channel i reads group i / (D/G), time
+ *  is the last axis. Mamba-2, as ssd: H heads of P channels, a, dt, d and dt_bias have one value per head, head i reads
+ *  group i / (H/G), time is the second axis. (Heads with parameters per channel are Mamba-1's form with D = H P.)
+ *  With slots, batch element i has its state in row slots[i] of state, which may have any number K of rows, and -1 skips it:
+ *  no state is read or written and y is zero. Two elements of one slot leave an unspecified state. On the CPU other values
+ *  are an error; a GPU takes them for -1. Without slots K = B.
+ *  All arithmetic is float32 (float64 for float64). A 16-bit state is rounded once, at the end of the T steps. */
+typedef struct ssm_selective_state_update_args {
+    /** sizeof(ssm_selective_state_update_args). */
+    uint32_t struct_size;
+    /** bool: s = log(1 + exp(dt + dt_bias)). */
+    int32_t dt_softplus;
+    /** inout required (K,D,N) or (K,H,P,N): float32, float16 or bfloat16 whatever x is; float64 if and only if x is. */
+    const DLTensor* state;
+    /** in required (B,D) or (B,D,T) or (B,H,P) or (B,T,H,P): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in required (B,D) or (B,D,T) or (B,H) or (B,T,H): the type of x. */
+    const DLTensor* dt;
+    /** in required (D,N) or (H): the state type of x. */
+    const DLTensor* a;
+    /** in required (B,G,N) or (B,G,N,T) or (B,T,G,N): the type of x. */
+    const DLTensor* b;
+    /** in required (B,G,N) or (B,G,N,T) or (B,T,G,N): the type of x. */
+    const DLTensor* c;
+    /** in optional (D) or (H): the state type of x; zero if absent. */
+    const DLTensor* d;
+    /** in optional (B,D) or (B,D,T) or (B,H,P) or (B,T,H,P): the type of x; without it y is not gated. */
+    const DLTensor* z;
+    /** in optional (D) or (H): the state type of x; zero if absent. */
+    const DLTensor* dt_bias;
+    /** in optional (B): int32, the row of state that each batch element has, or -1. */
+    const DLTensor* slots;
+    /** out required (B,D) or (B,D,T) or (B,H,P) or (B,T,H,P) inplace x z: the type of x. */
+    const DLTensor* y;
+} ssm_selective_state_update_args;
+SSM_API int32_t ssm_selective_state_update(ssm_context* context, const ssm_selective_state_update_args* args);
+SSM_API int32_t ssm_selective_state_update_workspace(ssm_context* context, const ssm_selective_state_update_args* args,
+                                                     uint64_t* bytes);
 
 #ifdef __cplusplus
 }

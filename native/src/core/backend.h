@@ -74,6 +74,9 @@ struct Backend {
                                                     uint64_t* bytes);
     int32_t (*selective_scan)(BackendContext* context, const SelectiveScanParams* params);
     int32_t (*selective_scan_workspace)(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes);
+    int32_t (*selective_state_update)(BackendContext* context, const SelectiveStateUpdateParams* params);
+    int32_t (*selective_state_update_workspace)(BackendContext* context, const SelectiveStateUpdateParams* params,
+                                                uint64_t* bytes);
 };
 
 constexpr uint32_t backend_abi = 1;

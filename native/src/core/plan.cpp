@@ -163,6 +163,25 @@ void Plan::add_compact(const void*& target, const Tensor& tensor) {
 void Plan::add_compact(void*& target, const Tensor& tensor) {
     add_compact_at(&target, tensor);
 }
+void Plan::add_compact(const int32_t*& target, const Tensor& tensor) {
+    add_compact_at(&target, tensor);
+}
+const int64_t* Plan::add_strided(void*& target, const Tensor& tensor, bool is_last_unit) {
+    target = nullptr;
+    if (!tensor)
+        return nullptr;
+    const int last = tensor.rank - 1;
+    if (tensor.is_aligned() && (!is_last_unit || tensor.shape[last] == 1 || tensor.strides[last] == 1)) {
+        target = tensor.data ? tensor.data : unknown_address;
+        return tensor.strides;
+    }
+    Buffer& buffer = reserve(&target, &tensor, tensor.bytes());
+    int order[max_rank];
+    for (int i = 0; i < tensor.rank; ++i)
+        order[i] = i;
+    set_packed_strides(tensor.rank, tensor.shape, order, buffer.strides);
+    return buffer.strides;
+}
 void Plan::add_cu_seqlens(const int64_t*& target, const Tensor& tensor) {
     add_compact_at(&target, tensor);
 }
@@ -190,7 +209,7 @@ Workspace Plan::place(char* base, uint64_t own) {
 void Plan::pack(ssm_context& context) const {
     for (int i = 0; i < count; ++i) {
         const Buffer& buffer = buffers[i];
-        if (!buffer.tensor || buffer.tensor->is_output)
+        if (!buffer.tensor || (buffer.tensor->is_output && !buffer.tensor->is_inout))
             continue;
         const Tensor& tensor = *buffer.tensor;
         context.enqueue(context.backend.strided_copy,

@@ -27,7 +27,10 @@ class Plan {
     void add(StateSequence& target, const Tensor& tensor, Layout layout);
     void add_compact(const void*& target, const Tensor& tensor);
     void add_compact(void*& target, const Tensor& tensor);
+    void add_compact(const int32_t*& target, const Tensor& tensor);
     void add_cu_seqlens(const int64_t*& target, const Tensor& tensor);
+    // Any strides in place, which are answered, element by element of the shape; with `is_last_unit` the last one is 1.
+    const int64_t* add_strided(void*& target, const Tensor& tensor, bool is_last_unit = false);
     // A sequence tensor that lives in the workspace only.
     void add_scratch(Sequence& target, const SequenceShape& shape, DataType type);
 

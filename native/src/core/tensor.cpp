@@ -96,6 +96,7 @@ void make_view(Tensor& view, const char* name, const DLTensor* pointer, bool is_
     view.name = name;
     view.present = pointer != nullptr;
     view.is_output = is_output;
+    view.is_inout = false;
     view.data = nullptr;
     view.rank = 0;
     view.count = 0;
@@ -166,6 +167,12 @@ const Tensor& Contract::add(const char* name, const DLTensor* given, bool requir
     make_view(view, name, given, is_output, purpose);
     if (given)
         context.expect_device(name, *given);
+    return view;
+}
+
+const Tensor& Contract::inout(const char* name, const DLTensor* given) {
+    const Tensor& view = add(name, given, true, true);
+    tensors[&view - tensors].is_inout = true;
     return view;
 }
 

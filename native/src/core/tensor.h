@@ -22,6 +22,7 @@ struct Tensor {
     const char* name;
     bool present;
     bool is_output;
+    bool is_inout; // an output whose values are read first
     char* data;
     DLDataType dtype;
     int64_t element_size;
@@ -54,6 +55,8 @@ class Contract {
     const Tensor& optional_input(const char* name, const DLTensor* given) { return add(name, given, false, false); }
     const Tensor& output(const char* name, const DLTensor* given) { return add(name, given, true, true); }
     const Tensor& optional_output(const char* name, const DLTensor* given) { return add(name, given, false, true); }
+
+    const Tensor& inout(const char* name, const DLTensor* given);
 
     // The output may be this very input.
     void allow_inplace(const Tensor& output, const Tensor& input);

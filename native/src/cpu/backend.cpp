@@ -125,6 +125,7 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"linear_recurrence.tile", &BackendContext::linear_recurrence_tile},
         {"linear_recurrence_backward.tile", &BackendContext::linear_recurrence_backward_tile},
         {"selective_scan.tile", &BackendContext::selective_scan_tile},
+        {"selective_state_update.tile", &BackendContext::selective_state_update_tile},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {
@@ -291,6 +292,8 @@ constexpr Backend table() {
     b.linear_recurrence_backward_workspace = linear_recurrence_backward_workspace;
     b.selective_scan = selective_scan;
     b.selective_scan_workspace = selective_scan_workspace;
+    b.selective_state_update = selective_state_update;
+    b.selective_state_update_workspace = selective_state_update_workspace;
     return b;
 }
 

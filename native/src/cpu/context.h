@@ -14,6 +14,7 @@ struct BackendContext {
     int64_t linear_recurrence_tile = 0;
     int64_t linear_recurrence_backward_tile = 0;
     int64_t selective_scan_tile = 0;
+    int64_t selective_state_update_tile = 0; // states at hand at once
 };
 
 namespace cpu {
@@ -34,6 +35,9 @@ int32_t linear_recurrence_backward_workspace(BackendContext* context, const Line
                                              uint64_t* bytes);
 int32_t selective_scan(BackendContext* context, const SelectiveScanParams* params);
 int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes);
+int32_t selective_state_update(BackendContext* context, const SelectiveStateUpdateParams* params);
+int32_t selective_state_update_workspace(BackendContext* context, const SelectiveStateUpdateParams* params,
+                                         uint64_t* bytes);
 
 } // namespace cpu
 } // namespace ssm

@@ -257,6 +257,7 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"linear_recurrence_backward.path", &context->options.linear_recurrence_backward_path, 2},
         {"selective_scan.tile", &context->options.selective_scan_tile, INT32_MAX},
         {"selective_scan.path", &context->options.selective_scan_path, INT32_MAX},
+        {"selective_state_update.tile", &context->options.selective_state_update_tile, INT32_MAX},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {
@@ -575,6 +576,8 @@ const Backend* table() {
         b.linear_recurrence_backward_workspace = linear_recurrence_backward_workspace;
         b.selective_scan = run<SelectiveScanParams, selective_scan>;
         b.selective_scan_workspace = selective_scan_workspace;
+        b.selective_state_update = run<SelectiveStateUpdateParams, selective_state_update>;
+        b.selective_state_update_workspace = selective_state_update_workspace;
         return b;
     }();
     return &backend;

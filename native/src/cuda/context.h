@@ -21,6 +21,7 @@ struct CudaOptions {
     int64_t linear_recurrence_backward_path = 0;
     int64_t selective_scan_tile = 0;
     int64_t selective_scan_path = 0;
+    int64_t selective_state_update_tile = 0; // states that the lanes of a channel hold
 };
 
 // scan_path: associative_scan.path, linear_recurrence.path and linear_recurrence_backward.path.
@@ -76,6 +77,9 @@ int32_t linear_recurrence_backward_workspace(BackendContext* context, const Line
                                              uint64_t* bytes);
 int32_t selective_scan(BackendContext* context, const SelectiveScanParams* params);
 int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes);
+int32_t selective_state_update(BackendContext* context, const SelectiveStateUpdateParams* params);
+int32_t selective_state_update_workspace(BackendContext* context, const SelectiveStateUpdateParams* params,
+                                         uint64_t* bytes);
 // Whether the device can run the kernels of this file: the answer of cudaFuncGetAttributes for one of them.
 cudaError_t kernels_present();
 

@@ -165,4 +165,24 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_selective_scan_args.y", (byte*)&value.Y - (byte*)&value);
         Layout.Check("ssm_selective_scan_args.last_state", (byte*)&value.LastState - (byte*)&value);
     }
+
+    [Test]
+    public void SsmSelectiveStateUpdateArgs()
+    {
+        SsmSelectiveStateUpdateArgs value = default;
+        Layout.Check("ssm_selective_state_update_args", sizeof(SsmSelectiveStateUpdateArgs));
+        Layout.Check("ssm_selective_state_update_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.dt_softplus", (byte*)&value.DtSoftplus - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.state", (byte*)&value.State - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.dt_bias", (byte*)&value.DtBias - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.slots", (byte*)&value.Slots - (byte*)&value);
+        Layout.Check("ssm_selective_state_update_args.y", (byte*)&value.Y - (byte*)&value);
+    }
 }

@@ -7,13 +7,14 @@
 namespace ssm::test {
 
 const char* name_of(Type type) {
-    static const char* const names[] = {"float32", "float64", "complex64", "complex128", "float16", "bfloat16", "int64"};
+    static const char* const names[] = {"float32", "float64",  "complex64", "complex128",
+                                        "float16", "bfloat16", "int64",     "int32"};
     return names[static_cast<int>(type)];
 }
 
 DLDataType dlpack_of(Type type) {
     static const DLDataType types[] = {{kDLFloat, 32, 1}, {kDLFloat, 64, 1},  {kDLComplex, 64, 1}, {kDLComplex, 128, 1},
-                                       {kDLFloat, 16, 1}, {kDLBfloat, 16, 1}, {kDLInt, 64, 1}};
+                                       {kDLFloat, 16, 1}, {kDLBfloat, 16, 1}, {kDLInt, 64, 1},     {kDLInt, 32, 1}};
     return types[static_cast<int>(type)];
 }
 
@@ -152,6 +153,8 @@ void encode(Type type, Number value, void* bytes) {
         return put(bytes, encode_16_bit(value.real(), 7, 8));
     case Type::int64:
         return put(bytes, static_cast<int64_t>(value.real()));
+    case Type::int32:
+        return put(bytes, static_cast<int32_t>(value.real()));
     }
 }
 
@@ -175,6 +178,8 @@ Number decode(Type type, const void* bytes) {
     }
     case Type::int64:
         return static_cast<double>(get<int64_t>(bytes));
+    case Type::int32:
+        return get<int32_t>(bytes);
     }
     return 0;
 }

@@ -11,7 +11,7 @@ namespace ssm::test {
 
 using Number = std::complex<double>;
 
-enum class Type { float32, float64, complex64, complex128, float16, bfloat16, int64 };
+enum class Type { float32, float64, complex64, complex128, float16, bfloat16, int64, int32 };
 
 const char* name_of(Type type);
 DLDataType dlpack_of(Type type);

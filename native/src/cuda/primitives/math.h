@@ -19,6 +19,20 @@ SSM_DEVICE float fast_exp2(float x) {
 #endif
 }
 
+// The value, of which the compiler knows nothing: what is computed from it stays in its loop and takes no registers around
+// it.
+template <typename T>
+SSM_DEVICE T opaque(T value) {
+#if defined(__CUDA_ARCH__)
+    if constexpr (sizeof(T) == 8) {
+        asm volatile("" : "+l"(value));
+    } else {
+        asm volatile("" : "+r"(value));
+    }
+#endif
+    return value;
+}
+
 // sin(pi x) and cos(pi x). The reduction is exact, so that large phases lose nothing.
 SSM_DEVICE void sincos_pi(float x, float& sine, float& cosine) {
 #if defined(__CUDA_ARCH__)

@@ -1,0 +1,13 @@
+namespace SsmCuda.Tool.Verify.Operations;
+
+internal static class SelectiveStateUpdateCase
+{
+    public static void Run(CaseRun run) => run.Context.SelectiveStateUpdate(run.Updated("state"), run.Input("x"), run.Input("dt"),
+        run.Input("a"), run.Input("b"), run.Input("c"), run.Output("y"), new()
+        {
+            DtSoftplus = run.Flag("dt_softplus"),
+            D = run.Input("d"),
+            Z = run.Input("z"),
+            DtBias = run.Input("dt_bias"),
+        });
+}

@@ -11,5 +11,6 @@ internal static class Suite
         .. LinearRecurrenceBenchmarks.Definitions(quick),
         .. LinearRecurrenceBackwardBenchmarks.Definitions(quick),
         .. SelectiveScanBenchmarks.Definitions(quick),
+        .. CausalConv1dBenchmarks.Definitions(quick),
     ];
 }

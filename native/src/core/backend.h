@@ -74,6 +74,11 @@ struct Backend {
                                                     uint64_t* bytes);
     int32_t (*selective_scan)(BackendContext* context, const SelectiveScanParams* params);
     int32_t (*selective_scan_workspace)(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes);
+    int32_t (*causal_conv1d)(BackendContext* context, const CausalConv1dParams* params);
+    int32_t (*causal_conv1d_workspace)(BackendContext* context, const CausalConv1dParams* params, uint64_t* bytes);
+    int32_t (*causal_conv1d_backward)(BackendContext* context, const CausalConv1dBackwardParams* params);
+    int32_t (*causal_conv1d_backward_workspace)(BackendContext* context, const CausalConv1dBackwardParams* params,
+                                                uint64_t* bytes);
 };
 
 constexpr uint32_t backend_abi = 1;

@@ -14,6 +14,8 @@ struct BackendContext {
     int64_t linear_recurrence_tile = 0;
     int64_t linear_recurrence_backward_tile = 0;
     int64_t selective_scan_tile = 0;
+    int64_t causal_conv1d_tile = 0;
+    int64_t causal_conv1d_backward_tile = 0;
 };
 
 namespace cpu {
@@ -34,6 +36,10 @@ int32_t linear_recurrence_backward_workspace(BackendContext* context, const Line
                                              uint64_t* bytes);
 int32_t selective_scan(BackendContext* context, const SelectiveScanParams* params);
 int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes);
+int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params);
+int32_t causal_conv1d_workspace(BackendContext* context, const CausalConv1dParams* params, uint64_t* bytes);
+int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwardParams* params);
+int32_t causal_conv1d_backward_workspace(BackendContext* context, const CausalConv1dBackwardParams* params, uint64_t* bytes);
 
 } // namespace cpu
 } // namespace ssm

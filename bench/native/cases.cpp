@@ -309,6 +309,85 @@ class SelectiveStateUpdate : public Case {
     ssm_selective_state_update_args args{};
 };
 
+// As Mamba has it before its scan: four weights, a bias and silu.
+class CausalConv1d : public Case {
+  public:
+    CausalConv1d(ssm_context* context, Type type, const Shape& shape, Layout layout, int64_t width, bool backward)
+        : context(context), x(context, type, shape, layout), y(context, type, shape, layout),
+          grad_x(context, type, shape, layout), weight(context, state_of(type), {shape[1], width}),
+          bias(context, state_of(type), {shape[1]}), grad_weight(context, state_of(type), weight.shape),
+          grad_bias(context, state_of(type), bias.shape), width(width), backward(backward) {
+        x.fill(-1, 1, 1);
+        weight.fill(-0.5, 0.5, 2);
+        bias.fill(-0.5, 0.5, 3);
+        if (backward)
+            y.fill(-1, 1, 4); // grad_y
+        else
+            y.poison();
+        grad_x.poison();
+        args.struct_size = sizeof args;
+        args.activation = gradients.activation = SSM_ACTIVATION_SILU;
+        args.x = gradients.x = x.view();
+        args.weight = gradients.weight = weight.view();
+        args.bias = gradients.bias = bias.view();
+        args.y = gradients.grad_y = y.view();
+        gradients.struct_size = sizeof gradients;
+        gradients.grad_x = grad_x.view();
+        gradients.grad_weight = grad_weight.view();
+        gradients.grad_bias = grad_bias.view();
+        bytes = (backward ? 3.0 : 2.0) * double(x.bytes());
+        flops = double(count_of(shape)) * (2.0 * double(width) * (backward ? 3 : 1) + 4);
+    }
+    void run() override {
+        if (backward)
+            check(ssm_causal_conv1d_backward(context, &gradients), "ssm_causal_conv1d_backward");
+        else
+            check(ssm_causal_conv1d(context, &args), "ssm_causal_conv1d");
+    }
+    void verify() override {
+        for (const auto& [batch, channel] : {std::pair<int64_t, int64_t>{0, 0}, {x.shape[0] - 1, x.shape[1] - 1}}) {
+            const int64_t length = std::min<int64_t>(x.shape[2], 1000), start = x.shape[2] - length;
+            const std::vector<double> in = per_step(x, batch, channel, start, length),
+                                      out = per_step(backward ? grad_x : y, batch, channel, start, length),
+                                      w = weight.read({channel, 0}, width);
+            std::vector<double> g(size_t(length + width), 0.0); // zero behind the end
+            if (backward) {
+                const std::vector<double> grad_y = per_step(y, batch, channel, start, length);
+                std::copy(grad_y.begin(), grad_y.end(), g.begin());
+            }
+            const double first = bias.read({channel}, 1)[0];
+            std::vector<double> value(size_t(length), 0.0);
+            for (int64_t t = width; t < length; ++t) {
+                double z = first;
+                for (int64_t j = 0; j < width; ++j)
+                    z += w[size_t(j)] * in[size_t(t - width + 1 + j)];
+                const double sigmoid = 1 / (1 + std::exp(-z));
+                value[size_t(t)] = z * sigmoid;
+                g[size_t(t)] *= sigmoid * (1 + z * (1 - sigmoid));
+            }
+            for (int64_t t = width; backward && t < length; ++t) {
+                value[size_t(t)] = 0;
+                for (int64_t j = 0; j < width; ++j)
+                    value[size_t(t)] += w[size_t(j)] * g[size_t(t + width - 1 - j)];
+            }
+            for (int64_t t = width; t < length; ++t)
+                expect_near(out[size_t(t)], value[size_t(t)], 2, x.type, "causal_conv1d");
+        }
+    }
+
+  private:
+    static Type state_of(Type type) { return type == Type::float64 ? Type::float64 : Type::float32; }
+    static std::vector<double> per_step(const Tensor& tensor, int64_t batch, int64_t channel, int64_t start, int64_t count) {
+        return tensor.read({batch, channel, start}, count);
+    }
+    ssm_context* const context;
+    Tensor x, y, grad_x, weight, bias, grad_weight, grad_bias;
+    const int64_t width;
+    const bool backward;
+    ssm_causal_conv1d_args args{};
+    ssm_causal_conv1d_backward_args gradients{};
+};
+
 std::string text_of(const Shape& shape, Layout layout = Layout::time) {
     std::string text;
     for (int64_t extent : shape)
@@ -343,6 +422,15 @@ std::vector<CaseEntry> all_cases(bool quick) {
                          [=](ssm_context* context) {
                              return std::make_unique<SelectiveScan>(context, type, batch, channels, length, 16);
                          }});
+    };
+
+    const auto convolution = [&](const std::string& model, Type type, const Shape& shape, Layout layout, int64_t width) {
+        for (const bool backward : {false, true})
+            cases.push_back({backward ? "causal_conv1d_backward" : "causal_conv1d",
+                             model + " " + text_of(shape, layout) + " W" + std::to_string(width), type, false,
+                             [=](ssm_context* context) {
+                                 return std::make_unique<CausalConv1d>(context, type, shape, layout, width, backward);
+                             }});
     };
 
     // One long row, and the inner channels of mamba-130m.
@@ -396,6 +484,10 @@ std::vector<CaseEntry> all_cases(bool quick) {
     update("mamba2-2.7b", Type::float32, Type::float32, batch, 80, 64, 128);
     for (Type state : {Type::float32, Type::float16, Type::bfloat16})
         update("mamba2-2.7b", Type::bfloat16, state, batch, 80, 64, 128);
+    for (Type type : {Type::float32, Type::bfloat16})
+        for (const Layout layout : {Layout::time, Layout::channels})
+            convolution("mamba-130m", type, {quick ? 1 : 8, 1536, quick ? 512 : 2048}, layout, 4);
+    convolution("a wide filter", Type::float32, {1, 768, quick ? 512 : 2048}, Layout::time, 64);
     return cases;
 }
 

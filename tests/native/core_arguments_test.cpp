@@ -482,6 +482,82 @@ TEST(CoreArguments, SelectiveStateUpdateOfHeads) {
     StateUpdate::reshape(call.b, {2, 7, 4, 4});
     StateUpdate::reshape(call.c, {2, 7, 4, 4});
     EXPECT_INVALID("b: a number of groups that divides the 6 heads expected, 4 given", call.run());
+struct Convolution {
+    Context context;
+    std::vector<float> memory = std::vector<float>(4096);
+    float* at(int i) { return memory.data() + 256 * i; }
+    View x{at(0), float32, {2, 6, 4}}, weight{at(1), float32, {6, 3}}, bias{at(2), float32, {6}},
+        initial_state{at(3), float32, {2, 6, 2}}, y{at(4), float32, {2, 6, 4}}, last_state{at(5), float32, {2, 6, 2}},
+        grad_weight{at(6), float32, {6, 3}};
+    ssm_causal_conv1d_args args = make_args<ssm_causal_conv1d_args>();
+    ssm_causal_conv1d_backward_args gradients = make_args<ssm_causal_conv1d_backward_args>();
+
+    Convolution() {
+        args.x = gradients.x = x;
+        args.weight = gradients.weight = weight;
+        args.bias = gradients.bias = bias;
+        args.initial_state = gradients.initial_state = initial_state;
+        args.y = gradients.grad_y = y;
+        args.last_state = gradients.grad_last_state = last_state;
+        gradients.grad_weight = grad_weight;
+    }
+    int32_t run() { return ssm_causal_conv1d(context, &args); }
+    int32_t run_backward() { return ssm_causal_conv1d_backward(context, &gradients); }
+};
+
+TEST(CoreArguments, CausalConv1d) {
+    Convolution call;
+    EXPECT_SUCCESS(call.run());
+    EXPECT_SUCCESS(call.run_backward());
+    call.args.activation = call.gradients.activation = 2;
+    EXPECT_INVALID("activation: an ssm_activation expected, 2 given", call.run());
+    EXPECT_INVALID("activation: an ssm_activation expected, 2 given", call.run_backward());
+    call.args.activation = call.gradients.activation = SSM_ACTIVATION_SILU;
+    call.y.shape[2] = 3;
+    EXPECT_INVALID("y: shape (2,6,4) expected, (2,6,3) given", call.run());
+    EXPECT_INVALID("grad_y: shape (2,6,4) expected, (2,6,3) given", call.run_backward());
+    call.y.shape[2] = 4;
+    call.weight.shape[0] = 5;
+    EXPECT_INVALID("weight: shape (6,3) expected, (5,3) given", call.run());
+    call.weight.shape = {6, 0};
+    call.weight.tensor.shape = call.weight.shape.data();
+    EXPECT_INVALID("weight: a width of 1 to 256 expected, 0 given", call.run());
+    call.weight.shape[1] = 2;
+    EXPECT_INVALID("initial_state: shape (2,6,1) expected, (2,6,2) given", call.run());
+    EXPECT_INVALID("initial_state: shape (2,6,1) expected, (2,6,2) given", call.run_backward());
+    call.weight.shape[1] = 3;
+    call.grad_weight.shape[1] = 2;
+    EXPECT_INVALID("grad_weight: shape (6,3) expected, (6,2) given", call.run_backward());
+    call.grad_weight.shape[1] = 3;
+    call.bias.shape[0] = 1;
+    EXPECT_INVALID("bias: shape (6) expected, (1) given", call.run());
+    call.bias.shape[0] = 6;
+    call.weight.tensor.dtype = float16;
+    EXPECT_INVALID("weight: float32 expected, float16 given", call.run());
+    call.weight.tensor.dtype = float32;
+    call.x.tensor.dtype = float16;
+    EXPECT_INVALID("y: float16 expected, float32 given", call.run());
+    call.y.tensor.dtype = float16;
+    EXPECT_SUCCESS(call.run());
+    EXPECT_SUCCESS(call.run_backward());
+    call.args.y = call.x;
+    EXPECT_INVALID("y: memory apart from x expected, overlapping memory given", call.run());
+    call.x.tensor.dtype = complex64;
+    EXPECT_INVALID("x: float32, float64, float16 or bfloat16 expected, complex64 given", call.run());
+}
+
+// Without a step there is nothing to write but the states and zero sums.
+TEST(CoreArguments, CausalConv1dWithoutSteps) {
+    Convolution call;
+    for (View* view : {&call.x, &call.y})
+        view->shape[2] = 0;
+    std::fill(call.memory.begin(), call.memory.end(), 3.0f);
+    EXPECT_SUCCESS(call.run());
+    EXPECT_EQ(call.at(5)[23], 3.0f);
+    EXPECT_SUCCESS(call.run_backward());
+    EXPECT_EQ(call.at(6)[0], 0.0f);
+    EXPECT_EQ(call.at(6)[17], 0.0f);
+    EXPECT_EQ(call.at(6)[18], 3.0f);
 }
 
 TEST(CoreArguments, PackedSequences) {

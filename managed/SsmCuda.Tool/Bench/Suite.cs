@@ -12,5 +12,6 @@ internal static class Suite
         .. LinearRecurrenceBackwardBenchmarks.Definitions(quick),
         .. SelectiveScanBenchmarks.Definitions(quick),
         .. SelectiveStateUpdateBenchmarks.Definitions(quick),
+        .. CausalConv1dBenchmarks.Definitions(quick),
     ];
 }

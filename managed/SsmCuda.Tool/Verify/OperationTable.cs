@@ -13,6 +13,8 @@ internal static class OperationTable
         ["linear_recurrence_backward"] = LinearRecurrenceBackwardCase.Run,
         ["selective_scan"] = SelectiveScanCase.Run,
         ["selective_state_update"] = SelectiveStateUpdateCase.Run,
+        ["causal_conv1d"] = CausalConv1dCase.Run,
+        ["causal_conv1d_backward"] = CausalConv1dBackwardCase.Run,
     };
 
     public static IEnumerable<string> Names => Operations.Keys;

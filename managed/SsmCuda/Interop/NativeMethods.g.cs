@@ -65,6 +65,15 @@ namespace SsmCuda
         /// <summary>Real types only. A NaN stays from where it appears to the end of the scan.</summary>
         Minimum = 3,
     }
+
+    /// <summary>What a convolution's sum goes through before it is written.</summary>
+    public enum SsmActivation
+    {
+        /// <summary>SSM_ACTIVATION_NONE.</summary>
+        None = 0,
+        /// <summary>z / (1 + exp(-z)).</summary>
+        Silu = 1,
+    }
 }
 
 namespace SsmCuda.Interop
@@ -355,6 +364,68 @@ namespace SsmCuda.Interop
         public DLTensor* Y;
     }
 
+    /// <summary>A short causal convolution along time of each channel by itself, as Mamba has before its scan: y_t =
+    /// act(bias + sum_j weight_j x_{t-W+1+j}), j = 0 .. W-1; before x lie the W-1 steps of initial_state.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmCausalConv1dArgs
+    {
+        /// <summary>sizeof(ssm_causal_conv1d_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_activation: act.</summary>
+        public SsmActivation Activation;
+        /// <summary>in required (B,D,L): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in required (D,W): the state type of x; W is 1 to 256, and weight_{W-1} meets x_t.</summary>
+        public DLTensor* Weight;
+        /// <summary>in optional (D): the state type of x; zero if absent.</summary>
+        public DLTensor* Bias;
+        /// <summary>in optional (R,D,W-1): the state type of x, the steps just before x, oldest first; zero if
+        /// absent.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (S+1): int64, where packed sequences start and end.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>out required (B,D,L): the type of x.</summary>
+        public DLTensor* Y;
+        /// <summary>out optional (R,D,W-1): the state type of x, the last W-1 steps; of initial_state too where L is
+        /// less.</summary>
+        public DLTensor* LastState;
+    }
+
+    /// <summary>Gradients of causal_conv1d. With z the sum before act, computed again, and g = grad_y act'(z): grad_x_t =
+    /// sum_j weight_j g_{t+W-1-j}, grad_weight_j = sum_{b,t} g_t x_{t-W+1+j}, grad_bias = sum_{b,t} g_t, and
+    /// grad_last_state is added to what became the last state. Without a step grad_weight and grad_bias are
+    /// zero.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmCausalConv1dBackwardArgs
+    {
+        /// <summary>sizeof(ssm_causal_conv1d_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_activation: as in the forward call.</summary>
+        public SsmActivation Activation;
+        /// <summary>in required (B,D,L): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in required (D,W): the state type of x; W is 1 to 256.</summary>
+        public DLTensor* Weight;
+        /// <summary>in optional (D): the state type of x; as in the forward call.</summary>
+        public DLTensor* Bias;
+        /// <summary>in optional (R,D,W-1): the state type of x; as in the forward call.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (S+1): int64, as in the forward call.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>in required (B,D,L): the type of x.</summary>
+        public DLTensor* GradY;
+        /// <summary>in optional (R,D,W-1): the state type of x; zero if absent.</summary>
+        public DLTensor* GradLastState;
+        /// <summary>out optional (B,D,L): the type of x.</summary>
+        public DLTensor* GradX;
+        /// <summary>out optional (D,W): the state type of x.</summary>
+        public DLTensor* GradWeight;
+        /// <summary>out optional (D): the state type of x.</summary>
+        public DLTensor* GradBias;
+        /// <summary>out optional (R,D,W-1): the state type of x.</summary>
+        public DLTensor* GradInitialState;
+    }
+
     /// <summary>The functions of ssmcuda.h. Handles are SafeHandles, which live through the call; the functions that
     /// release something take bare pointers, because ReleaseHandle calls them.</summary>
     internal static unsafe partial class NativeMethods
@@ -579,5 +650,21 @@ namespace SsmCuda.Interop
         /// <summary>ssm_selective_state_update_workspace.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_selective_state_update_workspace")]
         public static partial int SelectiveStateUpdateWorkspace(ContextHandle context, SsmSelectiveStateUpdateArgs* args, ulong* bytes);
+
+        /// <summary>ssm_causal_conv1d.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv1d")]
+        public static partial int CausalConv1d(ContextHandle context, SsmCausalConv1dArgs* args);
+
+        /// <summary>ssm_causal_conv1d_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv1d_workspace")]
+        public static partial int CausalConv1dWorkspace(ContextHandle context, SsmCausalConv1dArgs* args, ulong* bytes);
+
+        /// <summary>ssm_causal_conv1d_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv1d_backward")]
+        public static partial int CausalConv1dBackward(ContextHandle context, SsmCausalConv1dBackwardArgs* args);
+
+        /// <summary>ssm_causal_conv1d_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv1d_backward_workspace")]
+        public static partial int CausalConv1dBackwardWorkspace(ContextHandle context, SsmCausalConv1dBackwardArgs* args, ulong* bytes);
     }
 }

@@ -100,6 +100,13 @@ typedef enum ssm_combine {
     SSM_COMBINE_MINIMUM = 3
 } ssm_combine;
 
+/** What a convolution's sum goes through before it is written. */
+typedef enum ssm_activation {
+    SSM_ACTIVATION_NONE = 0,
+    /** z / (1 + exp(-z)). */
+    SSM_ACTIVATION_SILU = 1
+} ssm_activation;
+
 /** One device, one stream, one workspace. One thread at a time; contexts are independent of each other. */
 typedef struct ssm_context ssm_context;
 /** A point in a context's stream. */
@@ -380,6 +387,66 @@ typedef struct ssm_selective_state_update_args {
 } ssm_selective_state_update_args;
 SSM_API int32_t ssm_selective_state_update(ssm_context* context, const ssm_selective_state_update_args* args);
 SSM_API int32_t ssm_selective_state_update_workspace(ssm_context* context, const ssm_selective_state_update_args* args,
+                                                     uint64_t* bytes);
+
+/** A short causal convolution along time of each channel by itself, as Mamba has before its scan:
+ *  y_t = act(bias + sum_j weight_j x_{t-W+1+j}), j = 0 .. W-1; before x lie the W-1 steps of initial_state. */
+typedef struct ssm_causal_conv1d_args {
+    /** sizeof(ssm_causal_conv1d_args). */
+    uint32_t struct_size;
+    /** enum ssm_activation: act. */
+    int32_t activation;
+    /** in required (B,D,L): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in required (D,W): the state type of x; W is 1 to 256, and weight_{W-1} meets x_t. */
+    const DLTensor* weight;
+    /** in optional (D): the state type of x; zero if absent. */
+    const DLTensor* bias;
+    /** in optional (R,D,W-1): the state type of x, the steps just before x, oldest first; zero if absent. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, where packed sequences start and end. */
+    const DLTensor* cu_seqlens;
+    /** out required (B,D,L): the type of x. */
+    const DLTensor* y;
+    /** out optional (R,D,W-1): the state type of x, the last W-1 steps; of initial_state too where L is less. */
+    const DLTensor* last_state;
+} ssm_causal_conv1d_args;
+SSM_API int32_t ssm_causal_conv1d(ssm_context* context, const ssm_causal_conv1d_args* args);
+SSM_API int32_t ssm_causal_conv1d_workspace(ssm_context* context, const ssm_causal_conv1d_args* args, uint64_t* bytes);
+
+/** Gradients of causal_conv1d. With z the sum before act, computed again, and g = grad_y act'(z):
+ *  grad_x_t = sum_j weight_j g_{t+W-1-j}, grad_weight_j = sum_{b,t} g_t x_{t-W+1+j}, grad_bias = sum_{b,t} g_t, and
+ *  grad_last_state is added to what became the last state. Without a step grad_weight and grad_bias are zero. */
+typedef struct ssm_causal_conv1d_backward_args {
+    /** sizeof(ssm_causal_conv1d_backward_args). */
+    uint32_t struct_size;
+    /** enum ssm_activation: as in the forward call. */
+    int32_t activation;
+    /** in required (B,D,L): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in required (D,W): the state type of x; W is 1 to 256. */
+    const DLTensor* weight;
+    /** in optional (D): the state type of x; as in the forward call. */
+    const DLTensor* bias;
+    /** in optional (R,D,W-1): the state type of x; as in the forward call. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, as in the forward call. */
+    const DLTensor* cu_seqlens;
+    /** in required (B,D,L): the type of x. */
+    const DLTensor* grad_y;
+    /** in optional (R,D,W-1): the state type of x; zero if absent. */
+    const DLTensor* grad_last_state;
+    /** out optional (B,D,L): the type of x. */
+    const DLTensor* grad_x;
+    /** out optional (D,W): the state type of x. */
+    const DLTensor* grad_weight;
+    /** out optional (D): the state type of x. */
+    const DLTensor* grad_bias;
+    /** out optional (R,D,W-1): the state type of x. */
+    const DLTensor* grad_initial_state;
+} ssm_causal_conv1d_backward_args;
+SSM_API int32_t ssm_causal_conv1d_backward(ssm_context* context, const ssm_causal_conv1d_backward_args* args);
+SSM_API int32_t ssm_causal_conv1d_backward_workspace(ssm_context* context, const ssm_causal_conv1d_backward_args* args,
                                                      uint64_t* bytes);
 
 #ifdef __cplusplus

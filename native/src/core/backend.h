@@ -77,6 +77,11 @@ struct Backend {
     int32_t (*selective_state_update)(BackendContext* context, const SelectiveStateUpdateParams* params);
     int32_t (*selective_state_update_workspace)(BackendContext* context, const SelectiveStateUpdateParams* params,
                                                 uint64_t* bytes);
+    int32_t (*causal_conv1d)(BackendContext* context, const CausalConv1dParams* params);
+    int32_t (*causal_conv1d_workspace)(BackendContext* context, const CausalConv1dParams* params, uint64_t* bytes);
+    int32_t (*causal_conv1d_backward)(BackendContext* context, const CausalConv1dBackwardParams* params);
+    int32_t (*causal_conv1d_backward_workspace)(BackendContext* context, const CausalConv1dBackwardParams* params,
+                                                uint64_t* bytes);
 };
 
 constexpr uint32_t backend_abi = 1;

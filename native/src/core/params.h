@@ -166,6 +166,39 @@ struct SelectiveStateUpdateParams {
     Workspace workspace;
 };
 
+// The short convolution along time of each channel. What is not a sequence has state_type(type) and may be null, except
+// weight.
+struct CausalConv1dParams {
+    DataType type; // of x, y
+    SequenceShape shape;
+    int64_t width; // W, 1 to most_width
+    bool silu;
+    Sequence x, y;
+    const void* weight;        // (D,W)
+    const void* bias;          // (D)
+    const void* initial_state; // (R,D,W-1)
+    void* last_state;          // (R,D,W-1)
+    Workspace workspace;
+
+    static constexpr int64_t most_width = 256;
+};
+
+struct CausalConv1dBackwardParams {
+    DataType type; // of x, grad_y, grad_x
+    SequenceShape shape;
+    int64_t width;
+    bool silu;
+    Sequence x, grad_y, grad_x;
+    const void* weight;
+    const void* bias;
+    const void* initial_state;
+    const void* grad_last_state;
+    void* grad_weight;        // (D,W)
+    void* grad_bias;          // (D)
+    void* grad_initial_state; // (R,D,W-1)
+    Workspace workspace;
+};
+
 // The shared pack/unpack: copies `rank` dimensions between two strided tensors on the device. Strides in elements;
 // source strides may be 0. Used for everything that is not in one of the two layouts, and by ssm_copy.
 struct StridedCopyParams {

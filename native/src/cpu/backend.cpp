@@ -126,6 +126,8 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"linear_recurrence_backward.tile", &BackendContext::linear_recurrence_backward_tile},
         {"selective_scan.tile", &BackendContext::selective_scan_tile},
         {"selective_state_update.tile", &BackendContext::selective_state_update_tile},
+        {"causal_conv1d.tile", &BackendContext::causal_conv1d_tile},
+        {"causal_conv1d_backward.tile", &BackendContext::causal_conv1d_backward_tile},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {
@@ -294,6 +296,10 @@ constexpr Backend table() {
     b.selective_scan_workspace = selective_scan_workspace;
     b.selective_state_update = selective_state_update;
     b.selective_state_update_workspace = selective_state_update_workspace;
+    b.causal_conv1d = causal_conv1d;
+    b.causal_conv1d_workspace = causal_conv1d_workspace;
+    b.causal_conv1d_backward = causal_conv1d_backward;
+    b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
     return b;
 }
 

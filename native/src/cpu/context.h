@@ -15,6 +15,8 @@ struct BackendContext {
     int64_t linear_recurrence_backward_tile = 0;
     int64_t selective_scan_tile = 0;
     int64_t selective_state_update_tile = 0; // states at hand at once
+    int64_t causal_conv1d_tile = 0;
+    int64_t causal_conv1d_backward_tile = 0;
 };
 
 namespace cpu {
@@ -38,6 +40,10 @@ int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanPar
 int32_t selective_state_update(BackendContext* context, const SelectiveStateUpdateParams* params);
 int32_t selective_state_update_workspace(BackendContext* context, const SelectiveStateUpdateParams* params,
                                          uint64_t* bytes);
+int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params);
+int32_t causal_conv1d_workspace(BackendContext* context, const CausalConv1dParams* params, uint64_t* bytes);
+int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwardParams* params);
+int32_t causal_conv1d_backward_workspace(BackendContext* context, const CausalConv1dBackwardParams* params, uint64_t* bytes);
 
 } // namespace cpu
 } // namespace ssm

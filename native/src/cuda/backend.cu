@@ -258,6 +258,10 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"selective_scan.tile", &context->options.selective_scan_tile, INT32_MAX},
         {"selective_scan.path", &context->options.selective_scan_path, INT32_MAX},
         {"selective_state_update.tile", &context->options.selective_state_update_tile, INT32_MAX},
+        {"causal_conv1d.tile", &context->options.causal_conv1d_tile, INT32_MAX},
+        {"causal_conv1d.path", &context->options.causal_conv1d_path, 1},
+        {"causal_conv1d_backward.tile", &context->options.causal_conv1d_backward_tile, INT32_MAX},
+        {"causal_conv1d_backward.path", &context->options.causal_conv1d_backward_path, 1},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {
@@ -578,6 +582,10 @@ const Backend* table() {
         b.selective_scan_workspace = selective_scan_workspace;
         b.selective_state_update = run<SelectiveStateUpdateParams, selective_state_update>;
         b.selective_state_update_workspace = selective_state_update_workspace;
+        b.causal_conv1d = run<CausalConv1dParams, causal_conv1d>;
+        b.causal_conv1d_workspace = causal_conv1d_workspace;
+        b.causal_conv1d_backward = run<CausalConv1dBackwardParams, causal_conv1d_backward>;
+        b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
         return b;
     }();
     return &backend;

@@ -22,10 +22,18 @@ struct CudaOptions {
     int64_t selective_scan_tile = 0;
     int64_t selective_scan_path = 0;
     int64_t selective_state_update_tile = 0; // states that the lanes of a channel hold
+    int64_t causal_conv1d_tile = 0;
+    int64_t causal_conv1d_path = 0;
+    int64_t causal_conv1d_backward_tile = 0;
+    int64_t causal_conv1d_backward_path = 0;
 };
 
 // scan_path: associative_scan.path, linear_recurrence.path and linear_recurrence_backward.path.
 enum ScanPath : int64_t { scan_path_default = 0, scan_path_rows = 1, scan_path_look_back = 2 };
+
+// causal_conv1d.path and causal_conv1d_backward.path: general_width takes the kernel for any width where the one for two to
+// four weights would do.
+enum ConvolutionPath : int64_t { convolution_path_default = 0, convolution_path_general_width = 1 };
 
 struct BackendContext {
     int device = 0;
@@ -80,6 +88,10 @@ int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanPar
 int32_t selective_state_update(BackendContext* context, const SelectiveStateUpdateParams* params);
 int32_t selective_state_update_workspace(BackendContext* context, const SelectiveStateUpdateParams* params,
                                          uint64_t* bytes);
+int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params);
+int32_t causal_conv1d_workspace(BackendContext* context, const CausalConv1dParams* params, uint64_t* bytes);
+int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwardParams* params);
+int32_t causal_conv1d_backward_workspace(BackendContext* context, const CausalConv1dBackwardParams* params, uint64_t* bytes);
 // Whether the device can run the kernels of this file: the answer of cudaFuncGetAttributes for one of them.
 cudaError_t kernels_present();
 

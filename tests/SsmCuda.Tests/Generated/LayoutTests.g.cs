@@ -185,4 +185,40 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_selective_state_update_args.slots", (byte*)&value.Slots - (byte*)&value);
         Layout.Check("ssm_selective_state_update_args.y", (byte*)&value.Y - (byte*)&value);
     }
+
+    [Test]
+    public void SsmCausalConv1dArgs()
+    {
+        SsmCausalConv1dArgs value = default;
+        Layout.Check("ssm_causal_conv1d_args", sizeof(SsmCausalConv1dArgs));
+        Layout.Check("ssm_causal_conv1d_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_args.activation", (byte*)&value.Activation - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_args.weight", (byte*)&value.Weight - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_args.bias", (byte*)&value.Bias - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_args.y", (byte*)&value.Y - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_args.last_state", (byte*)&value.LastState - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmCausalConv1dBackwardArgs()
+    {
+        SsmCausalConv1dBackwardArgs value = default;
+        Layout.Check("ssm_causal_conv1d_backward_args", sizeof(SsmCausalConv1dBackwardArgs));
+        Layout.Check("ssm_causal_conv1d_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.activation", (byte*)&value.Activation - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.weight", (byte*)&value.Weight - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.bias", (byte*)&value.Bias - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.grad_y", (byte*)&value.GradY - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.grad_last_state", (byte*)&value.GradLastState - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.grad_x", (byte*)&value.GradX - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.grad_weight", (byte*)&value.GradWeight - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.grad_bias", (byte*)&value.GradBias - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
+    }
 }

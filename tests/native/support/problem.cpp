@@ -37,7 +37,7 @@ const char* name_of(View view) {
 
 const char* name_of(Operation operation) {
     static const char* const names[] = {"associative_scan", "linear_recurrence", "linear_recurrence_backward",
-                                        "selective_scan"};
+                                        "selective_scan",   "causal_conv1d",     "causal_conv1d_backward"};
     return names[static_cast<int>(operation)];
 }
 
@@ -54,7 +54,7 @@ std::string Problem::describe() const {
     text << name_of(operation) << " " << name_of(type);
     if (operation == Operation::associative_scan)
         text << " combine " << combine << (exclusive ? " exclusive" : "");
-    text << (reverse ? " reverse" : "") << (dt_softplus ? " softplus" : "");
+    text << (reverse ? " reverse" : "") << (dt_softplus ? " softplus" : "") << (silu ? " silu" : "");
     for (const auto& [name, tensor] : inputs) {
         text << " " << name << "(";
         for (size_t axis = 0; axis < tensor.shape.size(); ++axis)
@@ -215,6 +215,7 @@ const char* main_output(Operation operation) {
     switch (operation) {
     case Operation::associative_scan:
     case Operation::selective_scan:
+    case Operation::causal_conv1d:
         return "y";
     case Operation::linear_recurrence:
         return "h";
@@ -308,6 +309,36 @@ int32_t Call::with_args(Run run) {
         args.last_state = at("last_state");
         return run(ssm_selective_scan, ssm_selective_scan_workspace, args);
     }
+    case Operation::causal_conv1d: {
+        ssm_causal_conv1d_args args{};
+        args.struct_size = sizeof args;
+        args.activation = problem.silu ? SSM_ACTIVATION_SILU : SSM_ACTIVATION_NONE;
+        args.x = at("x");
+        args.weight = at("weight");
+        args.bias = at("bias");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.y = at("y");
+        args.last_state = at("last_state");
+        return run(ssm_causal_conv1d, ssm_causal_conv1d_workspace, args);
+    }
+    case Operation::causal_conv1d_backward: {
+        ssm_causal_conv1d_backward_args args{};
+        args.struct_size = sizeof args;
+        args.activation = problem.silu ? SSM_ACTIVATION_SILU : SSM_ACTIVATION_NONE;
+        args.x = at("x");
+        args.weight = at("weight");
+        args.bias = at("bias");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.grad_y = at("grad_y");
+        args.grad_last_state = at("grad_last_state");
+        args.grad_x = at("grad_x");
+        args.grad_weight = at("grad_weight");
+        args.grad_bias = at("grad_bias");
+        args.grad_initial_state = at("grad_initial_state");
+        return run(ssm_causal_conv1d_backward, ssm_causal_conv1d_backward_workspace, args);
+    }
     }
     return SSM_ERROR_INTERNAL;
 }
@@ -357,6 +388,10 @@ bool is_sequence(const std::string& name, const Tensor& tensor) {
     return tensor.shape.size() >= 3 && name.find("state") == std::string::npos;
 }
 
+bool is_parameter(const std::string& name, const Tensor& tensor) {
+    return tensor.shape.size() < 3 && name.find("state") == std::string::npos && name != "cu_seqlens";
+}
+
 int64_t length_of(const Problem& problem) {
     for (const auto& [name, tensor] : problem.inputs)
         if (is_sequence(name, tensor))
@@ -404,6 +439,14 @@ Tensor concatenate(const std::vector<Tensor>& parts, int axis) {
     for (int64_t i = 0; i < outer; ++i)
         for (const Tensor& part : parts)
             to = std::copy_n(part.values.begin() + i * part.shape[axis] * inner, part.shape[axis] * inner, to);
+    return result;
+}
+
+Tensor sum_of(const std::vector<Tensor>& parts) {
+    Tensor result = parts.at(0);
+    for (size_t i = 1; i < parts.size(); ++i)
+        for (int64_t k = 0; k < result.size(); ++k)
+            result.values[k] += parts[i].values[k];
     return result;
 }
 

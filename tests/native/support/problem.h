@@ -50,7 +50,14 @@ enum class View {
 };
 const char* name_of(View view);
 
-enum class Operation { associative_scan, linear_recurrence, linear_recurrence_backward, selective_scan };
+enum class Operation {
+    associative_scan,
+    linear_recurrence,
+    linear_recurrence_backward,
+    selective_scan,
+    causal_conv1d,
+    causal_conv1d_backward
+};
 const char* name_of(Operation operation);
 
 struct Problem {
@@ -59,6 +66,7 @@ struct Problem {
     bool reverse = false;
     bool exclusive = false;
     bool dt_softplus = false;
+    bool silu = false;
     ssm_combine combine = SSM_COMBINE_ADD;
     std::map<std::string, Tensor> inputs;
     std::map<std::string, Tensor> outputs; // what is asked for: type and shape; the values do not matter
@@ -121,12 +129,14 @@ class Call {
 Outputs run(Context& context, const Problem& problem);
 
 // Parts of problems.
-bool is_sequence(const std::string& name, const Tensor& tensor); // has a time axis, the last
+bool is_sequence(const std::string& name, const Tensor& tensor);  // has a time axis, the last
+bool is_parameter(const std::string& name, const Tensor& tensor); // of channels, for every row and step
 int64_t length_of(const Problem& problem);
 Tensor slice_time(const Tensor& tensor, int64_t from, int64_t to);
 Tensor flip_time(const Tensor& tensor);
 Tensor row_of(const Tensor& tensor, int64_t row); // keeps the first axis, with length 1
 Tensor concatenate(const std::vector<Tensor>& parts, int axis);
+Tensor sum_of(const std::vector<Tensor>& parts);
 // The same calculation on a part of time; states stay as they are.
 Problem slice_time(const Problem& problem, int64_t from, int64_t to);
 

@@ -247,6 +247,66 @@ std::vector<Problem> selective_scan(const Size& size) {
     return result;
 }
 
+struct ConvolutionOptions {
+    int64_t width;
+    bool silu, with_bias, with_states;
+};
+
+std::vector<Problem> causal_conv1d(const Size& size) {
+    const ConvolutionOptions options[] = {
+        // width, silu, bias, states carried
+        {4, true, true, true}, // as Mamba calls it
+        {3, false, true, true}, {2, true, false, true},   {4, false, false, false}, {7, true, true, true},
+        {1, true, true, true},  {256, false, true, true}, {67, true, false, false},
+    };
+    Random random(size.seed);
+    const Type type = size.type, state = state_type(type);
+    const std::vector<int64_t> shape{size.batch, size.channels, size.length};
+    std::vector<Problem> result;
+    for (const ConvolutionOptions& option : options) {
+        Problem problem = start(Operation::causal_conv1d, size);
+        problem.silu = option.silu;
+        const double scale = 2 / std::sqrt(static_cast<double>(option.width));
+        const std::vector<int64_t> state_shape{state_rows(size), size.channels, option.width - 1};
+        problem.inputs["x"] = uniform(type, shape, -2, 2, random);
+        problem.inputs["weight"] = uniform(state, {size.channels, option.width}, -scale, scale, random);
+        if (option.with_bias)
+            problem.inputs["bias"] = uniform(state, {size.channels}, -1, 1, random);
+        problem.outputs["y"] = Tensor(type, shape);
+        if (option.with_states) {
+            problem.inputs["initial_state"] = uniform(state, state_shape, -2, 2, random);
+            problem.outputs["last_state"] = Tensor(state, state_shape);
+        }
+        result.push_back(problem);
+    }
+    return result;
+}
+
+std::vector<Problem> causal_conv1d_backward(const Size& size) {
+    Random random(size.seed + 1000);
+    std::vector<Problem> result;
+    for (const Problem& forward : causal_conv1d(size)) {
+        const Tensor &x = forward.inputs.at("x"), &weight = forward.inputs.at("weight");
+        Problem problem = forward;
+        problem.operation = Operation::causal_conv1d_backward;
+        problem.inputs["grad_y"] = uniform(x.type, x.shape, -1, 1, random);
+        problem.outputs = {{"grad_x", x}, {"grad_weight", weight}, {"grad_bias", Tensor(weight.type, {size.channels})}};
+        if (forward.outputs.count("last_state")) {
+            const Tensor& states = forward.outputs.at("last_state");
+            problem.inputs["grad_last_state"] = uniform(states.type, states.shape, -2, 2, random);
+            problem.outputs["grad_initial_state"] = states;
+        }
+        result.push_back(problem);
+    }
+    // Gradients left out.
+    for (const char* only : {"grad_x", "grad_weight", "grad_bias", "grad_initial_state"}) {
+        Problem problem = result[result.size() % 2];
+        problem.outputs = {{only, problem.outputs.at(only)}};
+        result.push_back(problem);
+    }
+    return result;
+}
+
 } // namespace
 
 std::vector<Problem> problems(Operation operation, const Size& size) {
@@ -259,6 +319,10 @@ std::vector<Problem> problems(Operation operation, const Size& size) {
         return linear_recurrence_backward(size);
     case Operation::selective_scan:
         return selective_scan(size);
+    case Operation::causal_conv1d:
+        return causal_conv1d(size);
+    case Operation::causal_conv1d_backward:
+        return causal_conv1d_backward(size);
     }
     return {};
 }

@@ -304,6 +304,118 @@ Reference selective_scan(const Problem& problem) {
     return result;
 }
 
+// Of causal_conv1d, forward and backward alike: one channel of one sequence.
+struct ConvolutionRow {
+    const Problem& problem;
+    const Tensor& x;
+    const Tensor& weight;
+    const Tensor* bias;
+    const Tensor* initial;
+    int64_t width, row, channel, begin, length, state;
+    double unit;
+
+    ConvolutionRow(const Problem& problem, const Segment& segment, int64_t channel)
+        : problem(problem), x(problem.inputs.at("x")), weight(problem.inputs.at("weight")),
+          bias(find(problem.inputs, "bias")), initial(find(problem.inputs, "initial_state")), width(weight.shape[1]),
+          channel(channel), begin(segment.begin), length(segment.end - segment.begin), unit(roundoff(state_type(x.type))) {
+        row = (segment.batch * x.shape[1] + channel) * x.shape[2] + begin;
+        state = (segment.state_row * x.shape[1] + channel) * (width - 1);
+    }
+    double w(int64_t j) const { return weight.values[channel * width + j].real(); }
+    // Steps before the first are the state's.
+    double at(int64_t t) const {
+        return t >= 0 ? x.values[row + t].real() : initial ? initial->values[state + width - 1 + t].real() : 0;
+    }
+    // The sum before the activation, and what it may be off by.
+    double sum(int64_t t, double& limit) const {
+        double value = bias ? bias->values[channel].real() : 0, magnitude = std::abs(value);
+        for (int64_t j = 0; j < width; ++j) {
+            value += w(j) * at(t - width + 1 + j);
+            magnitude += std::abs(w(j) * at(t - width + 1 + j));
+        }
+        limit = 2 * unit * std::sqrt(static_cast<double>(width + 1)) * magnitude;
+        return value;
+    }
+};
+
+Reference causal_conv1d(const Problem& problem) {
+    Reference result;
+    const Tensor& x = problem.inputs.at("x");
+    Expected* y = prepare(result, problem, "y");
+    Expected* last = prepare(result, problem, "last_state");
+    for (const Segment& segment : segments_of(problem, x.shape[0], x.shape[2]))
+        for (int64_t channel = 0; channel < x.shape[1]; ++channel) {
+            const ConvolutionRow row(problem, segment, channel);
+            for (int64_t t = 0; t < row.length; ++t) {
+                double limit;
+                double value = row.sum(t, limit);
+                if (problem.silu) {
+                    limit = 1.1 * limit + 2 * underflow(state_type(x.type)) * std::abs(value);
+                    value /= 1 + std::exp(-value);
+                    limit += 6 * row.unit * std::abs(value);
+                }
+                store(y, value, limit, row.row + t);
+            }
+            for (int64_t k = 0; k < row.width - 1; ++k)
+                store(last, row.at(row.length - row.width + 1 + k), 0, row.state + k);
+        }
+    return result;
+}
+
+Reference causal_conv1d_backward(const Problem& problem) {
+    Reference result;
+    const Tensor &x = problem.inputs.at("x"), &grad_y = problem.inputs.at("grad_y");
+    const Tensor* grad_last = find(problem.inputs, "grad_last_state");
+    Expected* grad_x = prepare(result, problem, "grad_x");
+    Expected* grad_weight = prepare(result, problem, "grad_weight");
+    Expected* grad_bias = prepare(result, problem, "grad_bias");
+    Expected* grad_initial = prepare(result, problem, "grad_initial_state");
+    const int64_t width = problem.inputs.at("weight").shape[1];
+    for (int64_t channel = 0; channel < x.shape[1]; ++channel) {
+        std::vector<double> sums(width + 1); // of the weights and the bias
+        std::vector<Roundings> roundings(width + 1, Roundings(x.type, 0));
+        for (const Segment& segment : segments_of(problem, x.shape[0], x.shape[2])) {
+            const ConvolutionRow row(problem, segment, channel);
+            std::vector<double> g(row.length), g_limit(row.length);
+            for (int64_t t = 0; t < row.length; ++t) {
+                g[t] = grad_y.values[row.row + t].real();
+                if (problem.silu) {
+                    double limit;
+                    const double z = row.sum(t, limit), sigmoid = 1 / (1 + std::exp(-z));
+                    g_limit[t] = std::abs(g[t]) * (0.5 * limit + 12 * row.unit);
+                    g[t] *= sigmoid * (1 + z * (1 - sigmoid));
+                }
+                for (int64_t j = 0; j <= width; ++j) {
+                    const double factor = j < width ? row.at(t - width + 1 + j) : 1;
+                    sums[j] += g[t] * factor;
+                    roundings[j].step(1, sums[j], g_limit[t] * std::abs(factor) + row.unit * std::abs(g[t] * factor));
+                }
+            }
+            for (int64_t t = 1 - width; t < row.length; ++t) {
+                double value = 0, magnitude = 0, limit = 0;
+                if (grad_last && t >= row.length - width + 1)
+                    value = grad_last->values[row.state + t - (row.length - width + 1)].real();
+                magnitude = std::abs(value);
+                for (int64_t s = std::max<int64_t>(t, 0); s < std::min(row.length, t + width); ++s) {
+                    const double weight = row.w(t + width - 1 - s);
+                    value += weight * g[s];
+                    magnitude += std::abs(weight * g[s]);
+                    limit += std::abs(weight) * g_limit[s];
+                }
+                limit += 2 * row.unit * std::sqrt(static_cast<double>(width + 1)) * magnitude;
+                if (t >= 0)
+                    store(grad_x, value, limit, row.row + t);
+                else
+                    store(grad_initial, value, limit, row.state + width - 1 + t);
+            }
+        }
+        for (int64_t j = 0; j < width; ++j)
+            store(grad_weight, sums[j], roundings[j].limit(), channel * width + j);
+        store(grad_bias, sums[width], roundings[width].limit(), channel);
+    }
+    return result;
+}
+
 } // namespace
 
 Reference reference(const Problem& problem) {
@@ -316,6 +428,10 @@ Reference reference(const Problem& problem) {
         return linear_recurrence_backward(problem);
     case Operation::selective_scan:
         return selective_scan(problem);
+    case Operation::causal_conv1d:
+        return causal_conv1d(problem);
+    case Operation::causal_conv1d_backward:
+        return causal_conv1d_backward(problem);
     }
     return {};
 }

@@ -297,6 +297,10 @@ void packed_equals_separate(Operation operation, const Target& target) {
                 std::vector<Tensor> pieces;
                 for (const Outputs& part : parts)
                     pieces.push_back(part.at(name));
+                if (is_parameter(name, tensor)) {
+                    joined[name] = sum_of(pieces);
+                    continue;
+                }
                 joined[name] = concatenate(pieces, is_sequence(name, tensor) ? 2 : 0);
             }
             expect_agree(together, joined, limits, packed.describe());
@@ -308,6 +312,8 @@ namespace {
 // Whether an element of a tensor of rows (B,C,...) belongs to row (0, channel); packed sequences own a range of time.
 bool belongs(const std::string& name, const Tensor& tensor, int64_t index, int64_t channel,
              const std::vector<int64_t>& bounds, size_t sequence) {
+    if (is_parameter(name, tensor))
+        return index / (tensor.size() / tensor.shape[0]) == channel;
     const int64_t inner = tensor.size() / (tensor.shape[0] * tensor.shape[1]);
     const int64_t row = index / (inner * tensor.shape[1]);
     if (index / inner % tensor.shape[1] != channel)

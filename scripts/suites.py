@@ -64,12 +64,10 @@ def one(log):
 # ---- The suites ------------------------------------------------------------------------------------------------------
 
 class Suite:
-    def __init__(self, name, *commands, counts=summary_line, after=(), skip=None, build=False,
-                 on_request=False):
+    def __init__(self, name, *commands, counts=summary_line, after=(), skip=None, build=False):
         self.name, self.commands, self.counts, self.after = name, commands, counts, after
         self.skip = skip    # why it cannot run here, or None
         self.build = build  # a step that others need; counts nothing when it succeeds
-        self.on_request = on_request  # runs where it is named, not where everything runs
         self.passed = self.failed = 0
         self.seconds = 0.0
         self.state = "waiting"
@@ -120,8 +118,8 @@ def suites():
                 for device in devices if device == "cuda"], counts=ctest_of_gtest, after=["build-native"]),
         Suite("mutations", [PYTHON, "tests/native/mutations.py", str(ROOT / "artifacts" / "native" / "mutations")],
               after=["build-mutations"]),
-        Suite("tsan", ["bash", "tests/native/sanitizers.sh", "tsan"], after=["build-native"], on_request=True),
-        Suite("asan", ["bash", "tests/native/sanitizers.sh", "asan"], after=["build-native"], on_request=True),
+        Suite("tsan", ["bash", "tests/native/sanitizers.sh", "tsan"], after=["build-native"]),
+        Suite("asan", ["bash", "tests/native/sanitizers.sh", "asan"], after=["build-native"]),
         Suite("registers", [PYTHON, "native/src/cuda/check_registers.py", str(RELEASE)], counts=one, after=["build-native"],
               skip=no_nvcc),
         Suite("python", *[runner + ["--device", device] for device in devices], after=["build-native"]),
@@ -248,7 +246,7 @@ def main():
     if "--list" in sys.argv[1:]:
         print("\n".join(suite.name for suite in everything))
         return 0
-    chosen = with_needs(sys.argv[1:], everything) if len(sys.argv) > 1 else [suite for suite in everything if not suite.on_request]
+    chosen = with_needs(sys.argv[1:], everything) if len(sys.argv) > 1 else everything
     LOGS.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     run(chosen)

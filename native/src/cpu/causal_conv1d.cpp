@@ -65,7 +65,7 @@ class CausalConv1d {
                 t += vectors * (lineup.by_time ? n : 1);
             }
         }
-        buffered(t, SSM_MUTATE("causal_conv1d.cpu.off_by_one_tail", part.to, part.to - (part.count > 2)));
+        buffered(t, SSM_MUTATE("causal_conv1d.cpu.off_by_one_tail", part.to, part.to - (part.to - part.from > 2)));
         if (piece.ends && p.last_state)
             leave_state(part.length, static_cast<Lane*>(p.last_state) + state_at);
     }

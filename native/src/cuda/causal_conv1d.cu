@@ -23,6 +23,12 @@ struct CausalConv1dArguments {
     ConvolutionCut cut;
 };
 
+// Blocks of a multiprocessor that registers must suffice for: 16-bit types have twice the channels in a vector.
+template <typename T>
+constexpr int few_weights_blocks = sizeof(T) == 4 ? 5 : 4;
+// Vectors of a thread where time is contiguous, so that enough bytes are on their way.
+constexpr int few_weights_vectors = 2;
+
 struct FewWeightsArguments {
     CausalConv1dParams params;
     int64_t tile;    // steps
@@ -107,7 +113,7 @@ __global__ void __launch_bounds__(convolution_threads) causal_conv1d_kernel(Caus
     }
 }
 
-// Few weights. Time contiguous: a thread has a vector of steps of one channel and reads the vector before it, which its
+// Few weights. Time contiguous: a thread has vectors of steps of one channel and reads the vector before each, which its
 // neighbour has just read, for the W - 1 steps that lie there. A tile begins where it may; the vectors lie where x is
 // aligned, and those across its ends are taken step by step.
 template <typename T, int width>
@@ -141,44 +147,53 @@ SSM_DEVICE void convolve_row(const FewWeightsArguments& arguments, int64_t index
 
     const int64_t end = item.begin + item.count;
     const int behind = static_cast<int>(reinterpret_cast<uintptr_t>(x + item.begin) / sizeof(T) % steps);
-    const int64_t first = item.begin - behind + static_cast<int64_t>(threadIdx.x) * steps;
-    const bool is_whole = first >= item.begin && first + steps <= end;
-    R window[history + steps];
-    if (is_whole && first >= steps) {
-        const Vector<T, steps> before = load_vector<steps>(x + first - steps);
-        const Vector<T, steps> own = load_vector<steps>(x + first);
+    const int64_t start = item.begin - behind + static_cast<int64_t>(threadIdx.x) * steps;
+    const auto is_whole = [&](int64_t first) { return first >= item.begin && first + steps <= end; };
+    R windows[few_weights_vectors][history + steps];
 #pragma unroll
-        for (int k = 0; k < history; ++k) {
-            window[k] = widen(before[SSM_MUTATE("causal_conv1d.cuda.wrong_neighbour", steps - history + k, k)]);
-        }
+    for (int v = 0; v < few_weights_vectors; ++v) {
+        R(&window)[history + steps] = windows[v];
+        const int64_t first = start + v * (convolution_threads * steps);
+        if (is_whole(first) && first >= steps) {
+            const Vector<T, steps> before = load_vector<steps>(x + first - steps);
+            const Vector<T, steps> own = load_vector<steps>(x + first);
 #pragma unroll
-        for (int k = 0; k < steps; ++k) {
-            window[history + k] = widen(own[k]);
-        }
-    } else {
+            for (int k = 0; k < history; ++k) {
+                window[k] = widen(before[SSM_MUTATE("causal_conv1d.cuda.wrong_neighbour", steps - history + k, k)]);
+            }
 #pragma unroll
-        for (int k = 0; k < history + steps; ++k) {
-            const int64_t step = first - history + k;
-            window[k] = step >= item.begin - history && step < end ? at(step) : R(0);
+            for (int k = 0; k < steps; ++k) {
+                window[history + k] = widen(own[k]);
+            }
+        } else {
+#pragma unroll
+            for (int k = 0; k < history + steps; ++k) {
+                const int64_t step = first - history + k;
+                window[k] = step >= item.begin - history && step < end ? at(step) : R(0);
+            }
         }
     }
-    Vector<T, steps> results;
 #pragma unroll
-    for (int k = 0; k < steps; ++k) {
-        R sum = bias;
-#pragma unroll
-        for (int j = 0; j < width; ++j) {
-            sum = multiply_add(weights[j], window[k + j], sum);
-        }
-        results[k] = narrow<T>(params.silu ? silu(sum) : sum);
-    }
-    if (is_whole && is_aligned(y + first, sizeof(results))) {
-        store_vector<steps>(y + first, results);
-    } else {
+    for (int v = 0; v < few_weights_vectors; ++v) {
+        const int64_t first = start + v * (convolution_threads * steps);
+        Vector<T, steps> results;
 #pragma unroll
         for (int k = 0; k < steps; ++k) {
-            if (first + k >= item.begin && first + k < end) {
-                y[first + k] = results[k];
+            R sum = bias;
+#pragma unroll
+            for (int j = 0; j < width; ++j) {
+                sum = multiply_add(weights[j], windows[v][k + j], sum);
+            }
+            results[k] = narrow<T>(params.silu ? silu(sum) : sum);
+        }
+        if (is_whole(first) && is_aligned(y + first, sizeof(results))) {
+            store_vector<steps>(y + first, results);
+        } else {
+#pragma unroll
+            for (int k = 0; k < steps; ++k) {
+                if (first + k >= item.begin && first + k < end) {
+                    y[first + k] = results[k];
+                }
             }
         }
     }
@@ -195,7 +210,7 @@ SSM_DEVICE void convolve_columns(const FewWeightsArguments& arguments, int64_t i
     using R = Compute<T>;
     constexpr int lanes = vector_elements<T>;
     constexpr int history = width - 1;
-    constexpr int at_once = 4; // steps that are read before the first is written
+    constexpr int at_once = lanes > 4 ? 2 : 4; // steps that are read before the first is written
     const CausalConv1dParams& params = arguments.params;
     const int64_t row = index / arguments.vectors;
     const int64_t batch = row / arguments.slots;
@@ -318,7 +333,8 @@ SSM_DEVICE void convolve_few(const FewWeightsArguments& arguments) {
 
 // The width is a template argument of the code and not of the kernel: one kernel for all three.
 template <typename T>
-__global__ void __launch_bounds__(convolution_threads) causal_conv1d_few_kernel(FewWeightsArguments arguments) {
+__global__ void __launch_bounds__(convolution_threads, few_weights_blocks<T>)
+    causal_conv1d_few_kernel(FewWeightsArguments arguments) {
     switch (arguments.params.width) {
     case 2:
         return convolve_few<T, 2>(arguments);
@@ -344,7 +360,8 @@ int32_t run_few_weights(BackendContext* context, const CausalConv1dParams& param
     arguments.params = params;
     arguments.vectors = by_time ? 1 : (shape.channels + lanes - 1) / lanes;
     if (by_time) {
-        arguments.tile = (convolution_threads - 1) * lanes; // whatever the alignment, the threads' vectors cover it
+        // Whatever the alignment, the threads' vectors cover it.
+        arguments.tile = (few_weights_vectors * convolution_threads - 1) * lanes;
     } else {
         // Long enough that the steps before a tile are few beside its own, if the device has work enough.
         arguments.tile = 64;

@@ -8,8 +8,8 @@ public ref struct SelectiveStateUpdateOptions
     /// <summary>s = log(1 + exp(dt + dt_bias)) instead of dt + dt_bias.</summary>
     public bool DtSoftplus;
 
-    /// <summary>(D), or with heads (H), of the state type of x (float for Half and BFloat16, otherwise the type of x): the skip
-    /// connection; zero if absent.</summary>
+    /// <summary>(D), or with heads (H), of the state type of x (float for Half and BFloat16, otherwise the type of x): the
+    /// skip connection; zero if absent.</summary>
     public ReadOnlyTensorView D;
 
     /// <summary>Of the type and shape of x: the gate, through silu; without it y is not gated.</summary>
@@ -18,22 +18,24 @@ public ref struct SelectiveStateUpdateOptions
     /// <summary>(D), or with heads (H), of the state type of x; zero if absent.</summary>
     public ReadOnlyTensorView DtBias;
 
-    /// <summary>(B) of int: the row of the state that each element of the batch has. -1 skips it: no state is read or written
-    /// and y is zero. Two elements with one row leave an unspecified state. Without slots the state has B rows.</summary>
+    /// <summary>(B) of int: the row of the state that each element of the batch has. -1 skips it: no state is read or
+    /// written and y is zero. Two elements with one row leave an unspecified state. Without slots the state has
+    /// B rows.</summary>
     public ReadOnlyTensorView Slots;
 }
 
 public sealed unsafe partial class SsmContext
 {
-    /// <summary>One step of a selective scan, or T of them, on a state that is updated where it lies: what a model runs for each
-    /// new token. s = dt + dt_bias, through softplus where asked; state = exp(s a) state + s b x; y = (state . c + d x) silu(z).
+    /// <summary>One step of a selective scan, or T of them, on a state that is updated where it lies: what a model runs for
+    /// each new token. s = dt + dt_bias, through softplus where asked; state = exp(s a) state + s b x;
+    /// y = (state . c + d x) silu(z).
     /// With a state of rank 3 it is Mamba-1's (Gu and Dao 2023, arXiv 2312.00752), shaped as
     /// <see cref="SelectiveScan(in ReadOnlyTensorView, in ReadOnlyTensorView, in ReadOnlyTensorView, in ReadOnlyTensorView, in ReadOnlyTensorView, in TensorView, in SelectiveScanOptions)"/>:
     /// channel i reads group i / (D/G), and time, where there is such an axis, is the last. With a state of rank 4 it is
-    /// Mamba-2's (Dao and Gu 2024, arXiv 2405.21060): heads of P channels with one a, dt, d and dt_bias each; head i reads group
-    /// i / (H/G), and time is the second axis.</summary>
-    /// <param name="state">Input and output (K,D,N) or (K,H,P,N) of float, Half or BFloat16, whatever x is; of double if and only
-    /// if x is. K is B where there are no slots. Half and BFloat16 are rounded once, after the last step.</param>
+    /// Mamba-2's (Dao and Gu 2024, arXiv 2405.21060): heads of P channels with one a, dt, d and dt_bias each; head i reads
+    /// group i / (H/G), and time is the second axis.</summary>
+    /// <param name="state">Input and output (K,D,N) or (K,H,P,N) of float, Half or BFloat16, whatever x is; of double if and
+    /// only if x is. K is B where there are no slots. Half and BFloat16 are rounded once, after the last step.</param>
     /// <param name="x">(B,D), (B,D,T), (B,H,P) or (B,T,H,P) of float, double, Half or BFloat16.</param>
     /// <param name="dt">(B,D), (B,D,T), (B,H) or (B,T,H) of the type of x.</param>
     /// <param name="a">(D,N), or with heads (H), of the state type of x.</param>

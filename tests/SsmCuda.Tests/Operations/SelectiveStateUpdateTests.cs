@@ -69,7 +69,8 @@ internal sealed class SelectiveStateUpdateTests<T, TA, TState>
         Numbers.AssertClose(state.ToArray(), last, "state", 4);
     }
 
-    /// <summary>Heads are channels that share a, dt, d and dt_bias; a row in a slot is the row, one that is skipped is zero.</summary>
+    /// <summary>Heads are channels that share a, dt, d and dt_bias; a row in a slot is the row, one that is skipped is
+    /// zero.</summary>
     [Test]
     public void Heads_in_slots_match_channels([ValueSource(typeof(Devices), nameof(Devices.All))] SsmDeviceType device)
     {
@@ -127,8 +128,9 @@ internal sealed class SelectiveStateUpdateCallTests
         int[] slots = [0];
         for (var step = 1; step <= 3; step++)
         {
-            context.SelectiveStateUpdate(TensorView.Create<float>(state, 1, 1, 2), ReadOnlyTensorView.Create<float>(one, 1, 1),
-                ReadOnlyTensorView.Create<float>(one, 1, 1), ReadOnlyTensorView.Create<float>(a, 1, 2),
+            context.SelectiveStateUpdate(TensorView.Create<float>(state, 1, 1, 2),
+                ReadOnlyTensorView.Create<float>(one, 1, 1), ReadOnlyTensorView.Create<float>(one, 1, 1),
+                ReadOnlyTensorView.Create<float>(a, 1, 2),
                 ReadOnlyTensorView.Create<float>(b, 1, 1, 2), ReadOnlyTensorView.Create<float>(c, 1, 1, 2),
                 TensorView.Create<float>(y, 1, 1), new() { D = skip, Slots = slots });
             Assert.That(state, Is.EqualTo((float[])[1 + step, 2]));

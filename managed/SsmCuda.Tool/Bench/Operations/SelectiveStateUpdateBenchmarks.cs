@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 
 namespace SsmCuda.Tool.Bench.Operations;
 
-/// <summary>One token of a batch through one layer, with everything it has in the model: d, z, dt_bias and softplus. Bound by the
-/// state, which is read and written.</summary>
+/// <summary>One token of a batch through one layer, with everything it has in the model: d, z, dt_bias and softplus.
+/// Bound by the state, which is read and written.</summary>
 internal static class SelectiveStateUpdateBenchmarks
 {
     private const string Operation = "selective_state_update";
@@ -12,11 +12,14 @@ internal static class SelectiveStateUpdateBenchmarks
     public static IEnumerable<BenchmarkDefinition> Definitions(bool quick)
     {
         // Mamba-1: a group of channels, a for each channel and state. Mamba-2: heads of 64 channels, one a each.
-        yield return Define<float, Float32Arithmetic, float, Float32Arithmetic>(new("mamba-130m", 1, 1536, 1, false, 16), false);
-        yield return Define<float, Float32Arithmetic, float, Float32Arithmetic>(new("mamba-2.8b", 64, 5120, 1, false, 16), quick);
-        yield return Define<float, Float32Arithmetic, float, Float32Arithmetic>(new("mamba2-2.7b", 64, 80, 64, true, 128), quick);
-        yield return Define<BFloat16, BFloat16Arithmetic, float, Float32Arithmetic>(new("mamba2-2.7b", 64, 80, 64, true, 128), quick);
-        yield return Define<BFloat16, BFloat16Arithmetic, BFloat16, BFloat16Arithmetic>(new("mamba2-2.7b", 64, 80, 64, true, 128), quick);
+        var small = new Sizes("mamba-130m", 1, 1536, 1, false, 16);
+        var first = new Sizes("mamba-2.8b", 64, 5120, 1, false, 16);
+        var second = new Sizes("mamba2-2.7b", 64, 80, 64, true, 128);
+        yield return Define<float, Float32Arithmetic, float, Float32Arithmetic>(small, false);
+        yield return Define<float, Float32Arithmetic, float, Float32Arithmetic>(first, quick);
+        yield return Define<float, Float32Arithmetic, float, Float32Arithmetic>(second, quick);
+        yield return Define<BFloat16, BFloat16Arithmetic, float, Float32Arithmetic>(second, quick);
+        yield return Define<BFloat16, BFloat16Arithmetic, BFloat16, BFloat16Arithmetic>(second, quick);
     }
 
     private static BenchmarkDefinition Define<TStorage, TArithmetic, TState, TStateArithmetic>(Sizes sizes, bool quick)
@@ -37,7 +40,8 @@ internal static class SelectiveStateUpdateBenchmarks
 
         public long Elements => (long)Batch * Inner;
 
-        public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Name} B{Batch} D{Inner} N{States}");
+        public override string ToString() =>
+            string.Create(CultureInfo.InvariantCulture, $"{Name} B{Batch} D{Inner} N{States}");
     }
 
     private sealed unsafe class Case<TStorage, TArithmetic, TState, TStateArithmetic> : BenchmarkCase
@@ -104,8 +108,8 @@ internal static class SelectiveStateUpdateBenchmarks
 
         public override double Tolerance => TArithmetic.Tolerance;
 
-        public override void Run() => context.SelectiveStateUpdate(state.Device, x.Device, dt.Device, a.Device, b.Device, c.Device,
-            y.Device, new()
+        public override void Run() => context.SelectiveStateUpdate(state.Device, x.Device, dt.Device, a.Device, b.Device,
+            c.Device, y.Device, new()
             {
                 DtSoftplus = true,
                 D = d.Device,

@@ -2,8 +2,8 @@ namespace SsmCuda.Tool.Verify.Operations;
 
 internal static class SelectiveStateUpdateCase
 {
-    public static void Run(CaseRun run) => run.Context.SelectiveStateUpdate(run.Updated("state"), run.Input("x"), run.Input("dt"),
-        run.Input("a"), run.Input("b"), run.Input("c"), run.Output("y"), new()
+    public static void Run(CaseRun run) => run.Context.SelectiveStateUpdate(run.Updated("state"), run.Input("x"),
+        run.Input("dt"), run.Input("a"), run.Input("b"), run.Input("c"), run.Output("y"), new()
         {
             DtSoftplus = run.Flag("dt_softplus"),
             D = run.Input("d"),

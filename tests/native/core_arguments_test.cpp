@@ -482,6 +482,8 @@ TEST(CoreArguments, SelectiveStateUpdateOfHeads) {
     StateUpdate::reshape(call.b, {2, 7, 4, 4});
     StateUpdate::reshape(call.c, {2, 7, 4, 4});
     EXPECT_INVALID("b: a number of groups that divides the 6 heads expected, 4 given", call.run());
+}
+
 struct Convolution {
     Context context;
     std::vector<float> memory = std::vector<float>(4096);

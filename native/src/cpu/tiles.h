@@ -32,7 +32,7 @@ struct TilePlan {
     int64_t groups_per_task;
     int64_t ring;        // tiles of a group that may be under way at once
     int64_t state_bytes; // of one group, whole cache lines
-    bool stream;        // outputs pass the caches by
+    bool stream;         // outputs pass the caches by
 
     // A link of the ring: its flags, then the factor and the aggregate of the tile's map and the state before the tile.
     int64_t link_bytes() const { return 64 + 3 * state_bytes; }

@@ -86,8 +86,7 @@ int32_t linear_recurrence_backward_workspace(BackendContext* context, const Line
 int32_t selective_scan(BackendContext* context, const SelectiveScanParams* params);
 int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes);
 int32_t selective_state_update(BackendContext* context, const SelectiveStateUpdateParams* params);
-int32_t selective_state_update_workspace(BackendContext* context, const SelectiveStateUpdateParams* params,
-                                         uint64_t* bytes);
+int32_t selective_state_update_workspace(BackendContext* context, const SelectiveStateUpdateParams* params, uint64_t* bytes);
 int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params);
 int32_t causal_conv1d_workspace(BackendContext* context, const CausalConv1dParams* params, uint64_t* bytes);
 int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwardParams* params);

@@ -118,8 +118,6 @@ def suites():
                 for device in devices if device == "cuda"], counts=ctest_of_gtest, after=["build-native"]),
         Suite("mutations", [PYTHON, "tests/native/mutations.py", str(ROOT / "artifacts" / "native" / "mutations")],
               after=["build-mutations"]),
-        Suite("tsan", ["bash", "tests/native/sanitizers.sh", "tsan"], after=["build-native"]),
-        Suite("asan", ["bash", "tests/native/sanitizers.sh", "asan"], after=["build-native"]),
         Suite("registers", [PYTHON, "native/src/cuda/check_registers.py", str(RELEASE)], counts=one, after=["build-native"],
               skip=no_nvcc),
         Suite("python", *[runner + ["--device", device] for device in devices], after=["build-native"]),
@@ -130,6 +128,8 @@ def suites():
               after=["build-managed"]),
         Suite("conformance", [PYTHON, "scripts/verify.py", str(cases), *ssm], after=["build-managed"], skip=no_cases),
         Suite("consumers", ["bash", "tests/consumers/nuget/run.sh"], after=["build-managed"]),
+        Suite("tsan", ["bash", "tests/native/sanitizers.sh", "tsan"], after=["build-native"]),
+        Suite("asan", ["bash", "tests/native/sanitizers.sh", "asan"], after=["build-native"]),
     ]
 
 

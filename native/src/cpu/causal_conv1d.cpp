@@ -34,8 +34,10 @@ class CausalConv1d {
                 for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { run_piece(batch, channel, piece); });
             }
         } else {
-            // A few steps of all the task's channels at a time: runs of neighbours in memory.
-            constexpr int64_t few_steps = 32;
+            // A few steps of all the task's channels at a time: runs of neighbours in memory. Where x goes to y without a
+            // buffer they are very few, because steps lie whole pages apart, and the processor holds a load back while a
+            // store to the same place in another page is on its way.
+            const int64_t few_steps = std::is_same_v<S, Lane> && p.width <= 16 ? 4 : 32;
             for (int64_t t = begin; t < end; t += few_steps)
                 for (int64_t channel = first; channel < last; channel += n) {
                     const int64_t place = channel - first;

@@ -114,7 +114,8 @@ def run_case(context, results, path, dtype, channels_last):
     members = {name for name, _ in context.library.operations[operation][0]._fields_}
     for name, value in params.items():
         if name in members:
-            arguments[name] = ssmcuda.COMBINES[value] if name == "combine" else int(value)
+            words = {"combine": ssmcuda.COMBINES, "activation": ssmcuda.ACTIVATIONS}.get(name)
+            arguments[name] = words[value] if words else int(value)
     context.run(operation, **arguments)
     first = {name: arguments[name].to_host() for name in outputs}
     arguments.update((name, context.to_device(array)) for name, array in updated.items())

@@ -18,6 +18,7 @@ HEADER = Path(__file__).resolve().parents[2] / "native" / "include" / "ssmcuda" 
 DEVICES = {"default": 0, "cpu": 1, "cuda": 2, "emulated": 12}
 CPU = 1
 COMBINES = {"add": 0, "mul": 1, "max": 2, "min": 3}
+ACTIVATIONS = {"none": 0, "silu": 1}
 
 
 class SsmError(Exception):
@@ -71,7 +72,7 @@ class Field:
     def __init__(self, comment):
         words = re.match(r"(in|out|inout) (required|optional) (\([^:]*):", comment)
         self.is_output, self.is_optional = words[1] != "in", words[2] == "optional"
-        self.shapes = [shape.replace(" ", "").split(",") for shape in re.findall(r"\(([A-Z0-9+,]+)\)", words[3])]
+        self.shapes = [shape.replace(" ", "").split(",") for shape in re.findall(r"\(([A-Z0-9+,-]+)\)", words[3])]
 
     def is_complex(self, rank):
         """Whether a tensor of that rank has the axis (re, im) that the conformance cases add to complex ones."""

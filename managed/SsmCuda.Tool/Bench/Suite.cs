@@ -13,5 +13,6 @@ internal static class Suite
         .. SelectiveScanBenchmarks.Definitions(quick),
         .. SelectiveStateUpdateBenchmarks.Definitions(quick),
         .. CausalConv1dBenchmarks.Definitions(quick),
+        .. CausalConv1dBackwardBenchmarks.Definitions(quick),
     ];
 }

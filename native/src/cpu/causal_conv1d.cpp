@@ -28,18 +28,40 @@ class CausalConv1d {
         const int64_t first = task % plan.blocks * plan.channel_block;
         const int64_t last = std::min(p.shape.channels, first + plan.channel_block);
         const int64_t begin = tile * plan.tile, end = std::min(p.shape.length, begin + plan.tile);
-        const int64_t step = p.shape.layout == Layout::time_contiguous ? 1 : n;
-        for (int64_t channel = first; channel < last; channel += step) {
-            lineup = line_up<Lane>(p.shape.layout, last - channel);
-            spread(lineup, static_cast<const Lane*>(p.weight) + channel * p.width, p.width, weights);
-            spread(lineup, p.bias ? static_cast<const Lane*>(p.bias) + channel : nullptr, 1, bias);
-            for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { run_piece(batch, channel, piece); });
+        if (p.shape.layout == Layout::time_contiguous) {
+            for (int64_t channel = first; channel < last; ++channel) {
+                line_up_at(channel, last, all_weights, all_biases);
+                for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { run_piece(batch, channel, piece); });
+            }
+        } else {
+            // A few steps of all the task's channels at a time: runs of neighbours in memory. Where x goes to y without a
+            // buffer they are very few, because steps lie whole pages apart, and the processor holds a load back while a
+            // store to the same place in another page is on its way.
+            const int64_t few_steps = std::is_same_v<S, Lane> && p.width <= 16 ? 4 : 32;
+            for (int64_t t = begin; t < end; t += few_steps)
+                for (int64_t channel = first; channel < last; channel += n) {
+                    const int64_t place = channel - first;
+                    line_up_at(channel, last, all_weights + place * p.width, all_biases + place, t == begin);
+                    for_each_piece(p.shape, batch, t, std::min(end, t + few_steps),
+                                   [&](const Piece& piece) { run_piece(batch, channel, piece); });
+                }
         }
         if (plan.stream)
             hwy::FlushStream();
     }
 
   private:
+    // The channels from this one on that a vector holds, with their weights and biases.
+    void line_up_at(int64_t channel, int64_t last, Lane* weights_of, Lane* bias_of, bool is_new = true) {
+        lineup = line_up<Lane>(p.shape.layout, last - channel);
+        weights = weights_of;
+        bias = bias_of;
+        if (!is_new)
+            return;
+        spread(lineup, static_cast<const Lane*>(p.weight) + channel * p.width, p.width, weights_of);
+        spread(lineup, p.bias ? static_cast<const Lane*>(p.bias) + channel : nullptr, 1, bias_of);
+    }
+
     void run_piece(int64_t batch, int64_t channel, const Piece& piece) {
         const SequencePart part = part_of(p.shape, piece);
         const int64_t state_at = (piece.row * p.shape.channels + channel) * history;
@@ -98,7 +120,8 @@ class CausalConv1d {
     const S* x = nullptr; // the first step of the sequence at hand
     S* y = nullptr;
     const Lane* state = nullptr;
-    alignas(64) Lane weights[CausalConv1dParams::most_width * n], bias[n];
+    const Lane *weights = nullptr, *bias = nullptr; // of the lanes
+    alignas(64) Lane all_weights[CausalConv1dPlan::most_weights], all_biases[CausalConv1dPlan::most_neighbours];
     alignas(64) Lane in[(block_vectors + most_history + 1) * n], out[block_vectors * n];
 };
 
@@ -125,8 +148,8 @@ HWY_EXPORT(causal_conv1d_task);
 int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params) {
     const CausalConv1dParams& p = *params;
     constexpr int64_t task_elements = 32768;
-    const CausalConv1dPlan plan =
-        plan_causal_conv1d(p.shape, size_of(p.type), context->causal_conv1d_tile, task_elements, last_level_cache());
+    const CausalConv1dPlan plan = plan_causal_conv1d(p.shape, p.width, size_of(p.type), context->causal_conv1d_tile,
+                                                     task_elements, last_level_cache());
     const auto run = HWY_DYNAMIC_DISPATCH(causal_conv1d_task);
     parallel_for(plan.tasks(p.shape.batch), context->threads, [&](int64_t task) { run(p, plan, task); });
     return SSM_SUCCESS;

@@ -17,18 +17,22 @@ struct CausalConv1dPlan {
     int64_t tiles;         // of a batch element
     bool stream;           // outputs pass the caches by
 
+    // Where channels are contiguous, a task's weights are at hand together.
+    static constexpr int64_t most_weights = 8192, most_neighbours = 256;
+
     int64_t tasks(int64_t batch) const { return batch * tiles * blocks; }
 };
 
 // tile_option: steps of a tile as a test wants them, 0 for the plan's own choice. task_elements: about how many a task has.
-inline CausalConv1dPlan plan_causal_conv1d(const SequenceShape& shape, int64_t element_bytes, int64_t tile_option,
-                                           int64_t task_elements, int64_t cache_bytes) {
-    // Neighbouring channels are read together: 256 fill a page's worth of lines.
-    constexpr int64_t neighbours = 256;
+inline CausalConv1dPlan plan_causal_conv1d(const SequenceShape& shape, int64_t width, int64_t element_bytes,
+                                           int64_t tile_option, int64_t task_elements, int64_t cache_bytes) {
+    constexpr int64_t most_lanes = 16;
+    const int64_t neighbours =
+        std::min(CausalConv1dPlan::most_neighbours, CausalConv1dPlan::most_weights / width / most_lanes * most_lanes);
     CausalConv1dPlan plan = {};
     const bool by_time = shape.layout == Layout::time_contiguous;
-    const int64_t width = by_time ? 1 : std::min(neighbours, shape.channels);
-    plan.tile = tile_option > 0 ? tile_option : std::max<int64_t>(64, task_elements / width);
+    const int64_t together = by_time ? 1 : std::min(neighbours, shape.channels);
+    plan.tile = tile_option > 0 ? tile_option : std::max<int64_t>(64, task_elements / together);
     plan.tiles = (shape.length + plan.tile - 1) / plan.tile;
     plan.channel_block = by_time ? std::max<int64_t>(1, task_elements / std::min(plan.tile, shape.length)) : neighbours;
     plan.blocks = (shape.channels + plan.channel_block - 1) / plan.channel_block;

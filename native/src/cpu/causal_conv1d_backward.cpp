@@ -271,7 +271,7 @@ HWY_EXPORT(causal_conv1d_backward_rows);
 CausalConv1dPlan make_plan(const BackendContext* context, const CausalConv1dBackwardParams& p) {
     // Large tiles: each leaves a row of W + 1 sums for every channel, and computes W - 1 steps of its neighbour again.
     constexpr int64_t task_elements = 131072;
-    return plan_causal_conv1d(p.shape, size_of(p.type), context->causal_conv1d_backward_tile, task_elements,
+    return plan_causal_conv1d(p.shape, p.width, size_of(p.type), context->causal_conv1d_backward_tile, task_elements,
                               last_level_cache());
 }
 ParameterSums make_sums(const CausalConv1dPlan& plan, const CausalConv1dBackwardParams& p) {

@@ -41,6 +41,9 @@ fail() {
     exit 1
 }
 
+# What one checkout has compiled serves another.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+
 # ---- Packages ----------------------------------------------------------------------------------------------------------
 
 build_packages="g++ cmake ninja-build ccache libhwy-dev python3"

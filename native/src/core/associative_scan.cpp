@@ -1,6 +1,5 @@
 // Argument checks of the associative scan.
-#include "core/arguments.h"
-#include "core/plan.h"
+#include "core/operation.h"
 
 #include <limits>
 
@@ -9,14 +8,10 @@ using namespace ssm;
 namespace {
 
 // The checked call.
-struct Scan {
-    Contract contract;
+struct Scan : Call<AssociativeScanParams> {
     const Tensor *x, *initial_state, *cu_seqlens, *y, *last_state;
-    AssociativeScanParams params{};
-    Plan plan;
-    bool is_empty = false;
 
-    Scan(const ssm_context& context, const ssm_associative_scan_args* given, Purpose purpose) : contract(context, purpose) {
+    Scan(const ssm_context& context, const ssm_associative_scan_args* given, Purpose purpose) : Call(context, purpose) {
         const auto args = read_arguments(given);
         x = &contract.input("x", args.x);
         initial_state = &contract.optional_input("initial_state", args.initial_state);
@@ -44,10 +39,8 @@ struct Scan {
         expect_type(*initial_state, state_type(params.type));
         expect_type(*last_state, state_type(params.type));
 
-        expect_rank(*x, sequence_rank);
-        const int64_t batch = x->shape[0], channels = x->shape[1], length = x->shape[2];
-        const int64_t sequences = expect_cu_seqlens(*cu_seqlens, "x", batch);
-        const int64_t rows = *cu_seqlens ? sequences : batch;
+        SequenceShape& shape = read_shape(params.shape, *x, *cu_seqlens);
+        const int64_t batch = shape.batch, channels = shape.channels, length = shape.length, rows = shape.state_rows();
         expect_shape(*y, {batch, channels, length});
         expect_shape(*initial_state, {rows, channels});
         expect_shape(*last_state, {rows, channels});
@@ -55,16 +48,12 @@ struct Scan {
         contract.allow_inplace(*y, *x);
         contract.expect_outputs_apart();
 
-        is_empty = x->count == 0;
-        if (is_empty)
+        if (x->count == 0) {
+            pass_on({{initial_state, last_state}});
             return;
+        }
         const Layout layout = choose_layout({x, y});
-        params.shape.layout = layout;
-        params.shape.batch = batch;
-        params.shape.channels = channels;
-        params.shape.length = length;
-        params.shape.sequences = sequences;
-        plan.add_cu_seqlens(params.shape.cu_seqlens, *cu_seqlens);
+        shape.layout = layout;
         plan.add(params.x, *x, layout);
         plan.add(params.y, *y, layout);
         plan.add_compact(params.initial_state, *initial_state);
@@ -72,7 +61,7 @@ struct Scan {
     }
 
     // Without a step the last state is the initial one, or the operator's identity.
-    void pass_on(ssm_context& context) const {
+    void run_empty(ssm_context& context) const {
         double identity = 0;
         if (params.combine == Combine::multiply)
             identity = 1;
@@ -90,24 +79,10 @@ struct Scan {
 } // namespace
 
 extern "C" int32_t ssm_associative_scan(ssm_context* context, const ssm_associative_scan_args* args) {
-    return guarded([&] {
-        ssm_context& self = ssm_context::enter(context);
-        Scan scan(self, args, Purpose::run);
-        check_cu_seqlens(self, *scan.cu_seqlens, scan.x->shape[2]);
-        if (scan.is_empty)
-            return scan.pass_on(self);
-        run(self, scan.plan, scan.params, self.backend.associative_scan, self.backend.associative_scan_workspace);
-    });
+    return run_operation<Scan>(context, args, &Backend::associative_scan, &Backend::associative_scan_workspace);
 }
 
 extern "C" int32_t ssm_associative_scan_workspace(ssm_context* context, const ssm_associative_scan_args* args,
                                                   uint64_t* bytes) {
-    return guarded([&] {
-        ssm_context& self = ssm_context::enter(context);
-        uint64_t& answer = required_pointer("bytes", "a pointer", bytes);
-        answer = 0;
-        const Scan scan(self, args, Purpose::query);
-        answer = scan.is_empty ? pass_state_on_workspace(*scan.initial_state, *scan.last_state)
-                               : workspace_bytes(self, scan.plan, scan.params, self.backend.associative_scan_workspace);
-    });
+    return query_workspace<Scan>(context, args, bytes, &Backend::associative_scan_workspace);
 }

@@ -3,7 +3,13 @@
 // and on failure leave a sentence through host->set_error. They never throw.
 #pragma once
 
-#include "core/params.h"
+#include "core/params/associative_scan.h"
+#include "core/params/causal_conv1d.h"
+#include "core/params/causal_conv1d_backward.h"
+#include "core/params/linear_recurrence.h"
+#include "core/params/linear_recurrence_backward.h"
+#include "core/params/selective_scan.h"
+#include "core/params/selective_state_update.h"
 #include "ssmcuda/ssmcuda.h"
 
 namespace ssm {

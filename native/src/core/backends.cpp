@@ -1,5 +1,7 @@
 #include "core/backends.h"
 
+#include "build_id.h"
+
 #include "core/arguments.h"
 #include "core/dynamic_library.h"
 

@@ -1,25 +1,19 @@
 // Argument checks of the gradients of the short causal convolution.
 #include "core/causal_conv1d.h"
 
-#include "core/plan.h"
-
-#include <algorithm>
+#include "core/operation.h"
 
 using namespace ssm;
 
 namespace {
 
 // The checked call.
-struct CausalConv1dBackward {
-    Contract contract;
+struct CausalConv1dBackward : Call<CausalConv1dBackwardParams> {
     const Tensor *x, *weight, *bias, *initial_state, *cu_seqlens, *grad_y, *grad_last_state;
     const Tensor *grad_x, *grad_weight, *grad_bias, *grad_initial_state;
-    CausalConv1dBackwardParams params{};
-    Plan plan;
-    bool is_empty = false;
 
     CausalConv1dBackward(const ssm_context& context, const ssm_causal_conv1d_backward_args* given, Purpose purpose)
-        : contract(context, purpose) {
+        : Call(context, purpose) {
         const auto args = read_arguments(given);
         x = &contract.input("x", args.x);
         weight = &contract.input("weight", args.weight);
@@ -42,10 +36,8 @@ struct CausalConv1dBackward {
              {weight, bias, initial_state, grad_last_state, grad_weight, grad_bias, grad_initial_state})
             expect_type(*tensor, state_type(params.type));
 
-        expect_rank(*x, sequence_rank);
-        const int64_t batch = x->shape[0], channels = x->shape[1], length = x->shape[2];
-        const int64_t sequences = expect_cu_seqlens(*cu_seqlens, "x", batch);
-        const int64_t rows = *cu_seqlens ? sequences : batch;
+        SequenceShape& shape = read_shape(params.shape, *x, *cu_seqlens);
+        const int64_t batch = shape.batch, channels = shape.channels, length = shape.length, rows = shape.state_rows();
         params.width = expect_weight(*weight, channels);
         for (const Tensor* tensor : {bias, grad_bias})
             expect_shape(*tensor, {channels});
@@ -57,16 +49,13 @@ struct CausalConv1dBackward {
 
         contract.expect_outputs_apart();
 
-        is_empty = x->count == 0;
-        if (is_empty)
+        // Without a step the last state is the initial one, and so are their gradients; sums over no steps are zero.
+        if (x->count == 0) {
+            pass_on({{grad_last_state, grad_initial_state}, {&absent, grad_weight}, {&absent, grad_bias}});
             return;
+        }
         const Layout layout = choose_layout({x, grad_y, grad_x});
-        params.shape.layout = layout;
-        params.shape.batch = batch;
-        params.shape.channels = channels;
-        params.shape.length = length;
-        params.shape.sequences = sequences;
-        plan.add_cu_seqlens(params.shape.cu_seqlens, *cu_seqlens);
+        shape.layout = layout;
         plan.add(params.x, *x, layout);
         plan.add(params.grad_y, *grad_y, layout);
         plan.add(params.grad_x, *grad_x, layout);
@@ -78,45 +67,16 @@ struct CausalConv1dBackward {
         plan.add_compact(params.grad_bias, *grad_bias);
         plan.add_compact(params.grad_initial_state, *grad_initial_state);
     }
-
-    // Without a step the last state is the initial one, and so are their gradients; sums over no steps are zero.
-    template <class Function>
-    void each_without_steps(const Function& f) const {
-        const Tensor absent{};
-        f(*grad_last_state, *grad_initial_state);
-        f(absent, *grad_weight);
-        f(absent, *grad_bias);
-    }
 };
 
 } // namespace
 
 extern "C" int32_t ssm_causal_conv1d_backward(ssm_context* context, const ssm_causal_conv1d_backward_args* args) {
-    return guarded([&] {
-        ssm_context& self = ssm_context::enter(context);
-        CausalConv1dBackward call(self, args, Purpose::run);
-        check_cu_seqlens(self, *call.cu_seqlens, call.x->shape[2]);
-        if (call.is_empty) {
-            return call.each_without_steps(
-                [&](const Tensor& source, const Tensor& target) { pass_state_on(self, source, target); });
-        }
-        run(self, call.plan, call.params, self.backend.causal_conv1d_backward,
-            self.backend.causal_conv1d_backward_workspace);
-    });
+    return run_operation<CausalConv1dBackward>(context, args, &Backend::causal_conv1d_backward,
+                                               &Backend::causal_conv1d_backward_workspace);
 }
 
 extern "C" int32_t ssm_causal_conv1d_backward_workspace(ssm_context* context, const ssm_causal_conv1d_backward_args* args,
                                                         uint64_t* bytes) {
-    return guarded([&] {
-        ssm_context& self = ssm_context::enter(context);
-        uint64_t& answer = required_pointer("bytes", "a pointer", bytes);
-        answer = 0;
-        const CausalConv1dBackward call(self, args, Purpose::query);
-        if (call.is_empty) {
-            return call.each_without_steps([&](const Tensor& source, const Tensor& target) {
-                answer = std::max(answer, pass_state_on_workspace(source, target));
-            });
-        }
-        answer = workspace_bytes(self, call.plan, call.params, self.backend.causal_conv1d_backward_workspace);
-    });
+    return query_workspace<CausalConv1dBackward>(context, args, bytes, &Backend::causal_conv1d_backward_workspace);
 }

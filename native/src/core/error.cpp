@@ -1,8 +1,21 @@
 #include "core/error.h"
 
+#include "core/status.h"
+
 #include <cstring>
 
 namespace ssm {
+
+static_assert(int32_t{success} == SSM_SUCCESS && int32_t{error_invalid_argument} == SSM_ERROR_INVALID_ARGUMENT &&
+              int32_t{error_unsupported} == SSM_ERROR_UNSUPPORTED &&
+              int32_t{error_out_of_memory} == SSM_ERROR_OUT_OF_MEMORY &&
+              int32_t{error_workspace_too_small} == SSM_ERROR_WORKSPACE_TOO_SMALL &&
+              int32_t{error_driver_missing} == SSM_ERROR_DRIVER_MISSING && int32_t{error_no_device} == SSM_ERROR_NO_DEVICE &&
+              int32_t{error_library_not_found} == SSM_ERROR_LIBRARY_NOT_FOUND &&
+              int32_t{error_no_kernel_image} == SSM_ERROR_NO_KERNEL_IMAGE &&
+              int32_t{error_device_fault} == SSM_ERROR_DEVICE_FAULT &&
+              int32_t{error_invalid_state} == SSM_ERROR_INVALID_STATE && int32_t{error_internal} == SSM_ERROR_INTERNAL);
+
 namespace {
 
 struct Sentence {

@@ -1,5 +1,6 @@
 // What core hands to a backend: every argument is checked, every tensor lies in one of two layouts.
-// Plain structs of pointers and int64 numbers, C++17, no other header of ours, so that .cu files can include it.
+// Plain structs of pointers and int64 numbers, C++17, no other header of ours, so that .cu files can include it. What an
+// operation has beyond this is in params/, a file each, so that a new operation does not compile the others anew.
 #pragma once
 
 #include <cstddef>
@@ -80,123 +81,6 @@ struct SequenceShape {
 struct Workspace {
     void* data = nullptr;
     uint64_t bytes = 0;
-};
-
-enum class Combine : int32_t { add, multiply, maximum, minimum };
-
-struct AssociativeScanParams {
-    DataType type; // of x and y
-    SequenceShape shape;
-    Combine combine;
-    bool exclusive;
-    Sequence x, y;
-    const void* initial_state; // (R,C), state_type
-    void* last_state;          // (R,C), state_type
-    Workspace workspace;
-};
-
-struct LinearRecurrenceParams {
-    DataType type;
-    SequenceShape shape;
-    Sequence a, b, h;
-    const void* initial_state; // (R,C), state_type
-    void* last_state;          // (R,C), state_type
-    Workspace workspace;
-};
-
-// Core has seen to h: where grad_a is wanted and the caller gave no h, core ran the forward operation first.
-// So a backend needs a, h (if grad_a), initial_state (if grad_a), grad_h, grad_last_state and writes what is not null.
-struct LinearRecurrenceBackwardParams {
-    DataType type;
-    SequenceShape shape; // reverse as in the forward call
-    Sequence a, h, grad_h;
-    const void* initial_state;
-    const void* grad_last_state;
-    Sequence grad_a, grad_b;
-    void* grad_initial_state;
-    Workspace workspace;
-};
-
-struct SelectiveScanParams {
-    DataType type;       // of u, dt, z, y
-    DataType state;      // of a, initial_state, last_state and constant b, c: state_type(type) or its complex type
-    SequenceShape shape; // channels = D
-    int64_t groups;
-    int64_t states; // N
-    bool dt_softplus;
-    Sequence u, dt, z, y;
-    StateSequence b, c;        // per step: of type, or of state where that is complex
-    const void* a;             // (D,N), state
-    const void* d;             // (D), state_type(type), may be null
-    const void* dt_bias;       // (D), state_type(type), may be null
-    const void* initial_state; // (R,D,N), state
-    void* last_state;          // (R,D,N), state
-    Workspace workspace;
-};
-
-// A tensor of the state update. Strides count elements; those of dimensions that it lacks are 0, and those of inputs may be.
-struct HeadTensor {
-    void* data = nullptr;
-    int64_t batch_stride = 0;
-    int64_t head_stride = 0; // of b and c: from group to group
-    int64_t channel_stride = 0;
-    int64_t state_stride = 0;
-    int64_t time_stride = 0;
-};
-
-// Both forms are heads of channels that share b and c: a head is one of Mamba-2's, or one of Mamba-1's groups of channels.
-struct SelectiveStateUpdateParams {
-    DataType type;  // of x, dt, b, c, z, y; state_type(type) of a, d, dt_bias
-    DataType state; // storage of the state; float64 if and only if type is
-    int64_t batch;
-    int64_t rows; // of the state, at least batch where slots is null
-    int64_t heads;
-    int64_t channels; // of a head
-    int64_t groups;   // heads / groups neighbouring heads read the same b and c
-    int64_t states;   // N
-    int64_t steps;    // T
-    bool dt_softplus;
-    bool is_tied;      // Mamba-2: dt, a, d, dt_bias have one value per head
-    HeadTensor update; // the state; its batch stride is from row to row
-    HeadTensor x, dt, z, y;
-    HeadTensor a; // state_stride 1, or 0 where tied
-    HeadTensor b, c;
-    HeadTensor d, dt_bias; // may be null
-    const int32_t* slots;  // (B), may be null; a row outside of [0, rows) skips
-    Workspace workspace;
-};
-
-// The short convolution along time of each channel. What is not a sequence has state_type(type) and may be null, except
-// weight.
-struct CausalConv1dParams {
-    DataType type; // of x, y
-    SequenceShape shape;
-    int64_t width; // W, 1 to most_width
-    bool silu;
-    Sequence x, y;
-    const void* weight;        // (D,W)
-    const void* bias;          // (D)
-    const void* initial_state; // (R,D,W-1)
-    void* last_state;          // (R,D,W-1)
-    Workspace workspace;
-
-    static constexpr int64_t most_width = 256;
-};
-
-struct CausalConv1dBackwardParams {
-    DataType type; // of x, grad_y, grad_x
-    SequenceShape shape;
-    int64_t width;
-    bool silu;
-    Sequence x, grad_y, grad_x;
-    const void* weight;
-    const void* bias;
-    const void* initial_state;
-    const void* grad_last_state;
-    void* grad_weight;        // (D,W)
-    void* grad_bias;          // (D)
-    void* grad_initial_state; // (R,D,W-1)
-    Workspace workspace;
 };
 
 // The shared pack/unpack: copies `rank` dimensions between two strided tensors on the device. Strides in elements;

@@ -62,35 +62,10 @@ class Plan {
 // What the address of a present tensor is in a workspace query, where it may have none.
 inline char* const unknown_address = reinterpret_cast<char*>(uintptr_t{256});
 
-// Calls the operation of a backend as planned. params.workspace and every target of the plan lie in params.
-template <class Params>
-void run(ssm_context& context, Plan& plan, Params& params, int32_t (*function)(BackendContext*, const Params*),
-         int32_t (*workspace)(BackendContext*, const Params*, uint64_t*)) {
-    uint64_t own = 0;
-    context.call(workspace, static_cast<const Params*>(&params), &own);
-    params.workspace = plan.place(context.workspace(plan.bytes(own)), own);
-    plan.pack(context);
-    context.enqueue(function, params);
-    plan.unpack(context);
-}
-
-template <class Params>
-uint64_t workspace_bytes(const ssm_context& context, const Plan& plan, const Params& params,
-                         int32_t (*workspace)(BackendContext*, const Params*, uint64_t*)) {
-    uint64_t own = 0;
-    context.call(workspace, static_cast<const Params*>(&params), &own);
-    return plan.bytes(own);
-}
-
 // A call without a step: the last state is the initial one, or where that is absent the identity, zero if not given.
 // Nothing happens where last_state is absent or without elements.
 void pass_state_on(ssm_context& context, const Tensor& initial_state, const Tensor& last_state,
                    const void* identity = nullptr);
 uint64_t pass_state_on_workspace(const Tensor& initial_state, const Tensor& last_state);
-
-// cu_seqlens: dtype, rank, batch 1 with it. Answers S, the rows of the states being S or the batch.
-int64_t expect_cu_seqlens(const Tensor& cu_seqlens, const char* sequence, int64_t batch);
-// On the CPU also its values: first 0, last the length, non-decreasing. Recorded too, as they may change before a launch.
-void check_cu_seqlens(ssm_context& context, const Tensor& cu_seqlens, int64_t length);
 
 } // namespace ssm

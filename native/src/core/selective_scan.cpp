@@ -1,6 +1,5 @@
 // Argument checks of the selective scan.
-#include "core/arguments.h"
-#include "core/plan.h"
+#include "core/operation.h"
 
 using namespace ssm;
 
@@ -11,15 +10,11 @@ DataType complex_type(DataType real) {
 }
 
 // The checked call.
-struct SelectiveScan {
-    Contract contract;
+struct SelectiveScan : Call<SelectiveScanParams> {
     const Tensor *u, *dt, *a, *b, *c, *d, *z, *dt_bias, *initial_state, *cu_seqlens, *y, *last_state;
-    SelectiveScanParams params{};
-    Plan plan;
-    bool is_empty = false;
 
     SelectiveScan(const ssm_context& context, const ssm_selective_scan_args* given, Purpose purpose)
-        : contract(context, purpose) {
+        : Call(context, purpose) {
         const auto args = read_arguments(given);
         u = &contract.input("u", args.u);
         dt = &contract.input("dt", args.dt);
@@ -47,10 +42,8 @@ struct SelectiveScan {
         for (const Tensor* tensor : {initial_state, last_state})
             expect_type(*tensor, params.state);
 
-        expect_rank(*u, sequence_rank);
-        const int64_t batch = u->shape[0], channels = u->shape[1], length = u->shape[2];
-        const int64_t sequences = expect_cu_seqlens(*cu_seqlens, "u", batch);
-        const int64_t rows = *cu_seqlens ? sequences : batch;
+        SequenceShape& shape = read_shape(params.shape, *u, *cu_seqlens);
+        const int64_t batch = shape.batch, channels = shape.channels, length = shape.length, rows = shape.state_rows();
         for (const Tensor* tensor : {dt, z, y})
             expect_shape(*tensor, {batch, channels, length});
         expect_rank(*a, 2);
@@ -81,19 +74,14 @@ struct SelectiveScan {
 
         contract.expect_outputs_apart();
 
-        is_empty = u->count == 0 || states == 0;
-        if (is_empty)
+        if (u->count == 0 || states == 0) {
+            pass_on({{initial_state, last_state}});
             return;
-        const Tensor absent{};
+        }
         const Layout layout = choose_layout(
             {u, dt, z, y, b->rank == state_sequence_rank ? b : &absent, c->rank == state_sequence_rank ? c : &absent});
-        params.shape.layout = layout;
-        params.shape.batch = batch;
-        params.shape.channels = channels;
-        params.shape.length = length;
-        params.shape.sequences = sequences;
+        shape.layout = layout;
         params.states = states;
-        plan.add_cu_seqlens(params.shape.cu_seqlens, *cu_seqlens);
         plan.add(params.u, *u, layout);
         plan.add(params.dt, *dt, layout);
         plan.add(params.z, *z, layout);
@@ -111,23 +99,9 @@ struct SelectiveScan {
 } // namespace
 
 extern "C" int32_t ssm_selective_scan(ssm_context* context, const ssm_selective_scan_args* args) {
-    return guarded([&] {
-        ssm_context& self = ssm_context::enter(context);
-        SelectiveScan call(self, args, Purpose::run);
-        check_cu_seqlens(self, *call.cu_seqlens, call.u->shape[2]);
-        if (call.is_empty)
-            return pass_state_on(self, *call.initial_state, *call.last_state);
-        run(self, call.plan, call.params, self.backend.selective_scan, self.backend.selective_scan_workspace);
-    });
+    return run_operation<SelectiveScan>(context, args, &Backend::selective_scan, &Backend::selective_scan_workspace);
 }
 
 extern "C" int32_t ssm_selective_scan_workspace(ssm_context* context, const ssm_selective_scan_args* args, uint64_t* bytes) {
-    return guarded([&] {
-        ssm_context& self = ssm_context::enter(context);
-        uint64_t& answer = required_pointer("bytes", "a pointer", bytes);
-        answer = 0;
-        const SelectiveScan call(self, args, Purpose::query);
-        answer = call.is_empty ? pass_state_on_workspace(*call.initial_state, *call.last_state)
-                               : workspace_bytes(self, call.plan, call.params, self.backend.selective_scan_workspace);
-    });
+    return query_workspace<SelectiveScan>(context, args, bytes, &Backend::selective_scan_workspace);
 }

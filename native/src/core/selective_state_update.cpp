@@ -1,9 +1,6 @@
 // Argument checks of the state update. Every tensor is used in place, whatever its strides: a call is short, and packing
 // would be most of it.
-#include "core/arguments.h"
-#include "core/plan.h"
-
-#include <cstring>
+#include "core/operation.h"
 
 using namespace ssm;
 
@@ -15,16 +12,12 @@ constexpr Axis of_batch = &HeadTensor::batch_stride, of_head = &HeadTensor::head
                of_time = &HeadTensor::time_stride;
 
 // The checked call.
-struct SelectiveStateUpdate {
-    Contract contract;
+struct SelectiveStateUpdate : Call<SelectiveStateUpdateParams> {
     const Tensor *state, *x, *dt, *a, *b, *c, *d, *z, *dt_bias, *slots, *y;
-    SelectiveStateUpdateParams params{};
-    Plan plan;
     bool has_time = false;
-    bool is_empty = false;
 
     SelectiveStateUpdate(const ssm_context& context, const ssm_selective_state_update_args* given, Purpose purpose)
-        : contract(context, purpose) {
+        : Call(context, purpose) {
         const auto args = read_arguments(given);
         state = &contract.inout("state", args.state);
         x = &contract.input("x", args.x);
@@ -66,12 +59,15 @@ struct SelectiveStateUpdate {
         params.is_tied ? expect_heads() : expect_channels();
         contract.expect_outputs_apart();
 
-        is_empty = x->count == 0 || params.states == 0;
-        if (is_empty)
+        if (x->count == 0 || params.states == 0) {
+            pass_on({});
             return;
+        }
         params.is_tied ? place_heads() : place_channels();
         plan.add_compact(params.slots, *slots);
     }
+
+    void check_values(ssm_context& context) const { check_slots(context, *slots, params.rows); }
 
   private:
     // Mamba-1: the heads are the groups.
@@ -182,54 +178,14 @@ struct SelectiveStateUpdate {
     }
 };
 
-// On the CPU the values of slots are looked at; recorded too, as they may change before a launch.
-void check_slots(ssm_context& context, const SelectiveStateUpdate& call) {
-    if (!*call.slots || context.device.type != SSM_DEVICE_CPU)
-        return;
-    const char* data = call.slots->data;
-    const int64_t count = call.slots->count, stride = call.slots->strides[0], rows = call.params.rows;
-    const auto check = [=] {
-        for (int64_t i = 0; i < count; ++i) {
-            int32_t slot;
-            std::memcpy(&slot, data + i * stride * int64_t(sizeof(slot)), sizeof(slot));
-            if (slot < -1 || slot >= rows) {
-                fail_argument(("slots[" + std::to_string(i) + "]").c_str(),
-                              "-1 or a row of the " + std::to_string(rows) + " of state", std::to_string(slot));
-            }
-        }
-    };
-    check();
-    if (!context.is_recording())
-        return;
-    context.enqueue([=](BackendContext*) {
-        check();
-        return int32_t{SSM_SUCCESS};
-    });
-}
-
 } // namespace
 
 extern "C" int32_t ssm_selective_state_update(ssm_context* context, const ssm_selective_state_update_args* args) {
-    return guarded([&] {
-        ssm_context& self = ssm_context::enter(context);
-        SelectiveStateUpdate call(self, args, Purpose::run);
-        check_slots(self, call);
-        if (!call.is_empty) {
-            run(self, call.plan, call.params, self.backend.selective_state_update,
-                self.backend.selective_state_update_workspace);
-        }
-    });
+    return run_operation<SelectiveStateUpdate>(context, args, &Backend::selective_state_update,
+                                               &Backend::selective_state_update_workspace);
 }
 
 extern "C" int32_t ssm_selective_state_update_workspace(ssm_context* context, const ssm_selective_state_update_args* args,
                                                         uint64_t* bytes) {
-    return guarded([&] {
-        ssm_context& self = ssm_context::enter(context);
-        uint64_t& answer = required_pointer("bytes", "a pointer", bytes);
-        answer = 0;
-        const SelectiveStateUpdate call(self, args, Purpose::query);
-        if (!call.is_empty) {
-            answer = workspace_bytes(self, call.plan, call.params, self.backend.selective_state_update_workspace);
-        }
-    });
+    return query_workspace<SelectiveStateUpdate>(context, args, bytes, &Backend::selective_state_update_workspace);
 }

@@ -7,6 +7,7 @@
 #include "cpu/tiles-inl.h"
 
 #include "core/mutate.h"
+#include "core/params/associative_scan.h"
 
 #include <limits>
 
@@ -263,24 +264,24 @@ namespace {
 HWY_EXPORT(associative_scan_task);
 
 TilePlan plan(const BackendContext* context, const AssociativeScanParams& p) {
-    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)), context->associative_scan_tile, 2,
-                      last_level_cache());
+    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)), context->options.get("associative_scan.tile"),
+                      2, last_level_cache());
 }
 } // namespace
 
 int32_t associative_scan(BackendContext* context, const AssociativeScanParams* params) {
     const TilePlan tiles = plan(context, *params);
     if (tiles.workspace_bytes() > params->workspace.bytes)
-        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "associative_scan: workspace too small");
+        return fail(error_workspace_too_small, "associative_scan: workspace too small");
     clear_chains(tiles, params->workspace.data);
     const auto run = HWY_DYNAMIC_DISPATCH(associative_scan_task);
     parallel_for(tiles.tasks(), context->threads, [&](int64_t task) { run(*params, tiles, task); });
-    return SSM_SUCCESS;
+    return success;
 }
 
 int32_t associative_scan_workspace(BackendContext* context, const AssociativeScanParams* params, uint64_t* bytes) {
     *bytes = plan(context, *params).workspace_bytes();
-    return SSM_SUCCESS;
+    return success;
 }
 
 } // namespace ssm::cpu

@@ -1,5 +1,7 @@
 // The CPU backend: device facts, memory, events and the table of operations. Everything runs before it returns.
+#include "build_id.h"
 #include "cpu/context.h"
+#include "cpu/operations.h"
 #include "cpu/thread_pool.h"
 
 #include "hwy/targets.h"
@@ -117,23 +119,15 @@ int32_t set_threads(BackendContext* context, int32_t threads) {
 }
 
 int32_t set_option(BackendContext* context, const char* name, int64_t value) {
-    const struct {
-        const char* name;
-        int64_t BackendContext::*field;
-    } options[] = {
-        {"associative_scan.tile", &BackendContext::associative_scan_tile},
-        {"linear_recurrence.tile", &BackendContext::linear_recurrence_tile},
-        {"linear_recurrence_backward.tile", &BackendContext::linear_recurrence_backward_tile},
-        {"selective_scan.tile", &BackendContext::selective_scan_tile},
-        {"selective_state_update.tile", &BackendContext::selective_state_update_tile},
-        {"causal_conv1d.tile", &BackendContext::causal_conv1d_tile},
-        {"causal_conv1d_backward.tile", &BackendContext::causal_conv1d_backward_tile},
+    static const char* const names[] = {
+        "associative_scan.tile",       "linear_recurrence.tile", "linear_recurrence_backward.tile", "selective_scan.tile",
+        "selective_state_update.tile", "causal_conv1d.tile",     "causal_conv1d_backward.tile",
     };
-    for (const auto& option : options) {
-        if (std::strcmp(option.name, name) == 0) {
+    for (const char* known : names) {
+        if (std::strcmp(known, name) == 0) {
             if (value < 0)
                 return fail(SSM_ERROR_INVALID_ARGUMENT, "value: 0 or more expected");
-            context->*option.field = value;
+            context->options.set(known, value);
             return SSM_SUCCESS;
         }
     }

@@ -8,6 +8,7 @@
 #include "cpu/causal_conv1d-inl.h"
 
 #include "core/mutate.h"
+#include "core/params/causal_conv1d.h"
 
 #include "hwy/cache_control.h"
 
@@ -148,16 +149,16 @@ HWY_EXPORT(causal_conv1d_task);
 int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params) {
     const CausalConv1dParams& p = *params;
     constexpr int64_t task_elements = 32768;
-    const CausalConv1dPlan plan = plan_causal_conv1d(p.shape, p.width, size_of(p.type), context->causal_conv1d_tile,
-                                                     task_elements, last_level_cache());
+    const CausalConv1dPlan plan = plan_causal_conv1d(
+        p.shape, p.width, size_of(p.type), context->options.get("causal_conv1d.tile"), task_elements, last_level_cache());
     const auto run = HWY_DYNAMIC_DISPATCH(causal_conv1d_task);
     parallel_for(plan.tasks(p.shape.batch), context->threads, [&](int64_t task) { run(p, plan, task); });
-    return SSM_SUCCESS;
+    return success;
 }
 
 int32_t causal_conv1d_workspace(BackendContext*, const CausalConv1dParams*, uint64_t* bytes) {
     *bytes = 0;
-    return SSM_SUCCESS;
+    return success;
 }
 
 } // namespace ssm::cpu

@@ -2,7 +2,7 @@
 // of different tiles have nothing in common but inputs, so tasks wait for nothing.
 #pragma once
 
-#include "core/params.h"
+#include "core/params/causal_conv1d.h"
 #include "cpu/tiles.h"
 
 #include <algorithm>

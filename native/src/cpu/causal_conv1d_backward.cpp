@@ -9,6 +9,7 @@
 #include "cpu/causal_conv1d-inl.h"
 
 #include "core/mutate.h"
+#include "core/params/causal_conv1d_backward.h"
 
 #ifndef SSM_CPU_CAUSAL_CONV1D_BACKWARD_PLAN_
 #define SSM_CPU_CAUSAL_CONV1D_BACKWARD_PLAN_
@@ -271,8 +272,8 @@ HWY_EXPORT(causal_conv1d_backward_rows);
 CausalConv1dPlan make_plan(const BackendContext* context, const CausalConv1dBackwardParams& p) {
     // Large tiles: each leaves a row of W + 1 sums for every channel, and computes W - 1 steps of its neighbour again.
     constexpr int64_t task_elements = 131072;
-    return plan_causal_conv1d(p.shape, p.width, size_of(p.type), context->causal_conv1d_backward_tile, task_elements,
-                              last_level_cache());
+    return plan_causal_conv1d(p.shape, p.width, size_of(p.type), context->options.get("causal_conv1d_backward.tile"),
+                              task_elements, last_level_cache());
 }
 ParameterSums make_sums(const CausalConv1dPlan& plan, const CausalConv1dBackwardParams& p) {
     constexpr int64_t most_lanes = 16;
@@ -286,24 +287,24 @@ int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwa
     const CausalConv1dPlan plan = make_plan(context, p);
     const ParameterSums parameters = make_sums(plan, p);
     if (static_cast<uint64_t>(parameters.count(p.width) * size_of(state_type(p.type))) > p.workspace.bytes)
-        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "causal_conv1d_backward: workspace too small");
+        return fail(error_workspace_too_small, "causal_conv1d_backward: workspace too small");
     const auto run = HWY_DYNAMIC_DISPATCH(causal_conv1d_backward_task);
     parallel_for(plan.tasks(p.shape.batch), context->threads, [&](int64_t task) { run(p, plan, parameters, task); });
     if (!parameters.wanted)
-        return SSM_SUCCESS;
+        return success;
     constexpr int64_t at_once = 64;
     const auto add = HWY_DYNAMIC_DISPATCH(causal_conv1d_backward_rows);
     parallel_for((p.shape.channels + at_once - 1) / at_once, context->threads, [&](int64_t task) {
         add(p, parameters, task * at_once, std::min(p.shape.channels, (task + 1) * at_once));
     });
-    return SSM_SUCCESS;
+    return success;
 }
 
 int32_t causal_conv1d_backward_workspace(BackendContext* context, const CausalConv1dBackwardParams* params,
                                          uint64_t* bytes) {
     const CausalConv1dBackwardParams& p = *params;
     *bytes = static_cast<uint64_t>(make_sums(make_plan(context, p), p).count(p.width) * size_of(state_type(p.type)));
-    return SSM_SUCCESS;
+    return success;
 }
 
 } // namespace ssm::cpu

@@ -9,6 +9,7 @@
 #include "cpu/tiles-inl.h"
 
 #include "core/mutate.h"
+#include "core/params/linear_recurrence.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ssm::cpu::HWY_NAMESPACE {
@@ -239,24 +240,24 @@ namespace {
 HWY_EXPORT(linear_recurrence_task);
 
 TilePlan plan(const BackendContext* context, const LinearRecurrenceParams& p) {
-    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)), context->linear_recurrence_tile, 3,
-                      last_level_cache());
+    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)), context->options.get("linear_recurrence.tile"),
+                      3, last_level_cache());
 }
 } // namespace
 
 int32_t linear_recurrence(BackendContext* context, const LinearRecurrenceParams* params) {
     const TilePlan tiles = plan(context, *params);
     if (tiles.workspace_bytes() > params->workspace.bytes)
-        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "linear_recurrence: workspace too small");
+        return fail(error_workspace_too_small, "linear_recurrence: workspace too small");
     clear_chains(tiles, params->workspace.data);
     const auto run = HWY_DYNAMIC_DISPATCH(linear_recurrence_task);
     parallel_for(tiles.tasks(), context->threads, [&](int64_t task) { run(*params, tiles, task); });
-    return SSM_SUCCESS;
+    return success;
 }
 
 int32_t linear_recurrence_workspace(BackendContext* context, const LinearRecurrenceParams* params, uint64_t* bytes) {
     *bytes = plan(context, *params).workspace_bytes();
-    return SSM_SUCCESS;
+    return success;
 }
 
 } // namespace ssm::cpu

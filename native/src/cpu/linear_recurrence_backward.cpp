@@ -9,6 +9,7 @@
 #include "cpu/tiles-inl.h"
 
 #include "core/mutate.h"
+#include "core/params/linear_recurrence_backward.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ssm::cpu::HWY_NAMESPACE {
@@ -272,26 +273,26 @@ SequenceShape turned(const LinearRecurrenceBackwardParams& p) {
 }
 
 TilePlan plan(const BackendContext* context, const LinearRecurrenceBackwardParams& p) {
-    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)), context->linear_recurrence_backward_tile, 5,
-                      last_level_cache());
+    return plan_tiles(p.shape, size_of(p.type), size_of(state_type(p.type)),
+                      context->options.get("linear_recurrence_backward.tile"), 5, last_level_cache());
 }
 } // namespace
 
 int32_t linear_recurrence_backward(BackendContext* context, const LinearRecurrenceBackwardParams* params) {
     const TilePlan tiles = plan(context, *params);
     if (tiles.workspace_bytes() > params->workspace.bytes)
-        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "linear_recurrence_backward: workspace too small");
+        return fail(error_workspace_too_small, "linear_recurrence_backward: workspace too small");
     clear_chains(tiles, params->workspace.data);
     const SequenceShape shape = turned(*params);
     const auto run = HWY_DYNAMIC_DISPATCH(linear_recurrence_backward_task);
     parallel_for(tiles.tasks(), context->threads, [&](int64_t task) { run(*params, shape, tiles, task); });
-    return SSM_SUCCESS;
+    return success;
 }
 
 int32_t linear_recurrence_backward_workspace(BackendContext* context, const LinearRecurrenceBackwardParams* params,
                                              uint64_t* bytes) {
     *bytes = plan(context, *params).workspace_bytes();
-    return SSM_SUCCESS;
+    return success;
 }
 
 } // namespace ssm::cpu

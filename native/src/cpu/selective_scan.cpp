@@ -9,6 +9,7 @@
 #include "cpu/tiles.h"
 
 #include "core/mutate.h"
+#include "core/params/selective_scan.h"
 
 #include <atomic>
 
@@ -482,7 +483,7 @@ HWY_EXPORT(selective_scan_lanes);
 SelectiveScanPlan make_plan(const BackendContext* context, const SelectiveScanParams& p) {
     constexpr int64_t few_channels = 64, default_chunk = 1024, most_steps = 64;
     const int64_t threads = context->threads > 0 ? std::min(context->threads, usable_threads()) : usable_threads();
-    const int64_t tile = context->selective_scan_tile;
+    const int64_t tile = context->options.get("selective_scan.tile");
     SelectiveScanPlan plan = {};
     if (p.shape.channels == 0 || p.shape.batch == 0)
         return plan;
@@ -514,21 +515,21 @@ int32_t selective_scan(BackendContext* context, const SelectiveScanParams* param
     const SelectiveScanParams& p = *params;
     const SelectiveScanPlan plan = make_plan(context, p);
     if (plan.tasks == 0)
-        return SSM_SUCCESS;
+        return success;
     if (plan.workspace_bytes() > p.workspace.bytes)
-        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "selective_scan: workspace too small");
+        return fail(error_workspace_too_small, "selective_scan: workspace too small");
     for (int64_t area = 0; area < plan.areas; ++area)
         plan.flag(p.workspace.data, area * plan.area_bytes).store(0, std::memory_order_relaxed);
     for (int64_t slot = 0; slot < plan.slots; ++slot)
         plan.flag(p.workspace.data, plan.slot_offset(slot)).store(0, std::memory_order_relaxed);
     const auto run = HWY_DYNAMIC_DISPATCH(selective_scan_task);
     parallel_for(plan.tasks, context->threads, [&](int64_t task) { run(p, plan, task); });
-    return SSM_SUCCESS;
+    return success;
 }
 
 int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes) {
     *bytes = make_plan(context, *params).workspace_bytes();
-    return SSM_SUCCESS;
+    return success;
 }
 
 } // namespace ssm::cpu

@@ -12,6 +12,7 @@
 #include "cpu/thread_pool.h"
 
 #include "core/mutate.h"
+#include "core/params/selective_state_update.h"
 
 #include <algorithm>
 #include <atomic>
@@ -413,7 +414,7 @@ StateUpdatePlan make_plan(const BackendContext* context, const SelectiveStateUpd
                         static_cast<double>(p.steps) * (p.is_tied ? 1 : untied_work);
     plan.blocks_per_task = std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(task_work) / work));
     plan.tasks = (plan.blocks + plan.blocks_per_task - 1) / plan.blocks_per_task;
-    const int64_t chunk = context->selective_state_update_tile;
+    const int64_t chunk = context->options.get("selective_state_update.tile");
     plan.chunk =
         chunk > 0 ? std::min(most_states_at_hand, (chunk + plan.lanes - 1) / plan.lanes * plan.lanes) : most_states_at_hand;
     if (p.steps > 1 && size_of(p.state) == 2) {
@@ -428,19 +429,19 @@ int32_t selective_state_update(BackendContext* context, const SelectiveStateUpda
     const SelectiveStateUpdateParams& p = *params;
     const StateUpdatePlan plan = make_plan(context, p);
     if (static_cast<uint64_t>(plan.areas * plan.area_bytes) > p.workspace.bytes)
-        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "selective_state_update: workspace too small");
+        return fail(error_workspace_too_small, "selective_state_update: workspace too small");
     for (int64_t area = 0; area < plan.areas; ++area)
         plan.flag(p.workspace.data, area).store(0, std::memory_order_relaxed);
     const auto run = HWY_DYNAMIC_DISPATCH(state_update_task);
     parallel_for(plan.tasks, context->threads, [&](int64_t task) { run(p, plan, task); });
-    return SSM_SUCCESS;
+    return success;
 }
 
 int32_t selective_state_update_workspace(BackendContext* context, const SelectiveStateUpdateParams* params,
                                          uint64_t* bytes) {
     const StateUpdatePlan plan = make_plan(context, *params);
     *bytes = static_cast<uint64_t>(plan.areas * plan.area_bytes);
-    return SSM_SUCCESS;
+    return success;
 }
 
 } // namespace ssm::cpu

@@ -93,7 +93,7 @@ int32_t strided_copy(BackendContext* context, const StridedCopyParams* params) {
     int rank = 0;
     for (int i = 0; i < params->rank; ++i) {
         if (params->shape[i] == 0)
-            return SSM_SUCCESS;
+            return success;
         if (params->shape[i] != 1)
             dims[rank++] = {params->shape[i], params->source_strides[i], params->destination_strides[i]};
     }
@@ -115,21 +115,21 @@ int32_t strided_copy(BackendContext* context, const StridedCopyParams* params) {
     switch (params->element_size) {
     case 1:
         copy<uint8_t>(*params, context->threads, dims, joined);
-        return SSM_SUCCESS;
+        return success;
     case 2:
         copy<uint16_t>(*params, context->threads, dims, joined);
-        return SSM_SUCCESS;
+        return success;
     case 4:
         copy<uint32_t>(*params, context->threads, dims, joined);
-        return SSM_SUCCESS;
+        return success;
     case 8:
         copy<uint64_t>(*params, context->threads, dims, joined);
-        return SSM_SUCCESS;
+        return success;
     case 16:
         copy<Bytes16>(*params, context->threads, dims, joined);
-        return SSM_SUCCESS;
+        return success;
     }
-    return fail(SSM_ERROR_INTERNAL, "strided_copy: element size");
+    return fail(error_internal, "strided_copy: element size");
 }
 
 } // namespace ssm::cpu

@@ -5,6 +5,7 @@
 #include "cuda/primitives/cuda.h"
 
 #include "core/mutate.h"
+#include "core/params/associative_scan.h"
 #include "cuda/scan_launch.h"
 
 namespace ssm {
@@ -112,8 +113,8 @@ struct Scan {
         arguments.initial = static_cast<const State*>(params.initial_state);
         arguments.last = static_cast<State*>(params.last_state);
         return launch_scan(context, associative_scan_time_kernel<T>, associative_scan_channel_kernel<T>, arguments,
-                           params.workspace, context->options.associative_scan_tile, context->options.associative_scan_path,
-                           "associative_scan");
+                           params.workspace, context->options.get("associative_scan.tile"),
+                           context->options.get("associative_scan.path"), "associative_scan");
     }
 };
 
@@ -125,9 +126,9 @@ struct ScanWorkspace {
     template <typename T>
     int32_t operator()(T) const {
         *bytes = scan_workspace<AssociativeScanOperator<T>>(params.shape, context->multiprocessors,
-                                                            context->options.associative_scan_tile,
-                                                            context->options.associative_scan_path);
-        return SSM_SUCCESS;
+                                                            context->options.get("associative_scan.tile"),
+                                                            context->options.get("associative_scan.path"));
+        return success;
     }
 };
 

@@ -2,7 +2,9 @@
 // everything before a call returns.
 #include "cuda/primitives/cuda.h"
 
+#include "build_id.h"
 #include "cuda/context.h"
+#include "cuda/operations.h"
 
 #include <cstdio>
 #include <cstring>
@@ -244,31 +246,30 @@ int32_t set_threads(BackendContext*, int32_t) {
 }
 
 int32_t set_option(BackendContext* context, const char* name, int64_t value) {
-    const struct {
+    static constexpr struct {
         const char* name;
-        int64_t* field;
         int64_t most;
     } options[] = {
-        {"associative_scan.tile", &context->options.associative_scan_tile, INT32_MAX},
-        {"associative_scan.path", &context->options.associative_scan_path, 2},
-        {"linear_recurrence.tile", &context->options.linear_recurrence_tile, INT32_MAX},
-        {"linear_recurrence.path", &context->options.linear_recurrence_path, 2},
-        {"linear_recurrence_backward.tile", &context->options.linear_recurrence_backward_tile, INT32_MAX},
-        {"linear_recurrence_backward.path", &context->options.linear_recurrence_backward_path, 2},
-        {"selective_scan.tile", &context->options.selective_scan_tile, INT32_MAX},
-        {"selective_scan.path", &context->options.selective_scan_path, INT32_MAX},
-        {"selective_state_update.tile", &context->options.selective_state_update_tile, INT32_MAX},
-        {"causal_conv1d.tile", &context->options.causal_conv1d_tile, INT32_MAX},
-        {"causal_conv1d.path", &context->options.causal_conv1d_path, 1},
-        {"causal_conv1d_backward.tile", &context->options.causal_conv1d_backward_tile, INT32_MAX},
-        {"causal_conv1d_backward.path", &context->options.causal_conv1d_backward_path, 1},
+        {"associative_scan.tile", INT32_MAX},
+        {"associative_scan.path", 2},
+        {"linear_recurrence.tile", INT32_MAX},
+        {"linear_recurrence.path", 2},
+        {"linear_recurrence_backward.tile", INT32_MAX},
+        {"linear_recurrence_backward.path", 2},
+        {"selective_scan.tile", INT32_MAX},
+        {"selective_scan.path", INT32_MAX},
+        {"selective_state_update.tile", INT32_MAX},
+        {"causal_conv1d.tile", INT32_MAX},
+        {"causal_conv1d.path", 1},
+        {"causal_conv1d_backward.tile", INT32_MAX},
+        {"causal_conv1d_backward.path", 1},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {
             if (value < 0 || value > option.most) {
                 return fail(SSM_ERROR_INVALID_ARGUMENT, "value: out of the range of this option");
             }
-            *option.field = value;
+            context->options.set(option.name, value);
             return SSM_SUCCESS;
         }
     }

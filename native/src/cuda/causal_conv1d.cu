@@ -11,6 +11,7 @@
 //
 // Bytes for an element: 2 e (x in, y out), and (W - 1) / tile of e again. Operations: W fused products, with silu an
 // exponential and a quotient. Memory is the limit up to about W = 32.
+#include "core/params/causal_conv1d.h"
 #include "cuda/causal_conv1d.h"
 
 namespace ssm {
@@ -370,12 +371,12 @@ int32_t run_few_weights(BackendContext* context, const CausalConv1dParams& param
             arguments.tile /= 2;
         }
     }
-    const int64_t option = context->options.causal_conv1d_tile;
+    const int64_t option = context->options.get("causal_conv1d.tile");
     arguments.tile = option > 0 && option < arguments.tile ? option : arguments.tile;
     arguments.slots = slot_count(shape, arguments.tile);
     arguments.items = shape.batch * arguments.slots * (by_time ? shape.channels : arguments.vectors);
     if (arguments.items == 0) {
-        return SSM_SUCCESS;
+        return success;
     }
     const int64_t blocks = by_time ? arguments.items : (arguments.items + convolution_threads - 1) / convolution_threads;
     return status_of(
@@ -387,15 +388,15 @@ template <typename T>
 int32_t run_causal_conv1d(BackendContext* context, const CausalConv1dParams& params) {
     if constexpr (!std::is_same<T, double>::value) {
         const bool few = params.width >= 2 && params.width <= 4;
-        if (few && context->options.causal_conv1d_path != convolution_path_general_width) {
+        if (few && context->options.get("causal_conv1d.path") != convolution_path_general_width) {
             return run_few_weights<T>(context, params);
         }
     }
     CausalConv1dArguments arguments{params,
-                                    cut_convolution(params.shape, params.width, context->options.causal_conv1d_tile)};
+                                    cut_convolution(params.shape, params.width, context->options.get("causal_conv1d.tile"))};
     const ConvolutionCut& cut = arguments.cut;
     if (cut.items == 0) {
-        return SSM_SUCCESS;
+        return success;
     }
     const int64_t numbers = cut.channels * (cut.tile_capacity() + 2 * params.width);
     return status_of(launch(causal_conv1d_kernel<T>, grid_of(cut.items), dim3(convolution_threads),
@@ -418,13 +419,13 @@ int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params)
     case DataType::bfloat16:
         return run_causal_conv1d<BFloat16>(context, *params);
     default:
-        return fail(SSM_ERROR_INTERNAL, "a backend was called with a type that core should have refused");
+        return fail(error_internal, "a backend was called with a type that core should have refused");
     }
 }
 
 int32_t causal_conv1d_workspace(BackendContext*, const CausalConv1dParams*, uint64_t* bytes) {
     *bytes = 0;
-    return SSM_SUCCESS;
+    return success;
 }
 
 } // namespace ssm

@@ -12,6 +12,7 @@
 //
 // Bytes for an element: 3 e (x, grad_y in, grad_x out), and (W - 1) / tile of 2 e again. Operations: 3 W fused products,
 // with silu an exponential and a quotient.
+#include "core/params/causal_conv1d_backward.h"
 #include "cuda/causal_conv1d.h"
 #include "cuda/primitives/warp.h"
 
@@ -685,7 +686,7 @@ ConvolutionBackwardArguments<R> plan_backward(const BackendContext& context, con
                                               WorkspaceParts& parts) {
     ConvolutionBackwardArguments<R> arguments{};
     arguments.params = params;
-    arguments.cut = cut_convolution(params.shape, params.width, context.options.causal_conv1d_backward_tile);
+    arguments.cut = cut_convolution(params.shape, params.width, context.options.get("causal_conv1d_backward.tile"));
     arguments.chunks = count_chunks(static_cast<int64_t>(context.multiprocessors) * 16, arguments.cut.channel_blocks,
                                     params.shape.batch * arguments.cut.slots);
     if (wants_sums(params)) {
@@ -713,7 +714,7 @@ FewWeightsBackwardArguments<Compute<T>> plan_few_weights(const BackendContext& c
             arguments.tile /= 2;
         }
     }
-    const int64_t option = context.options.causal_conv1d_backward_tile;
+    const int64_t option = context.options.get("causal_conv1d_backward.tile");
     arguments.tile = option > 0 && option < arguments.tile ? option : arguments.tile;
     arguments.slots = slot_count(shape, arguments.tile);
     const int64_t tiles = shape.batch * arguments.slots;
@@ -729,7 +730,7 @@ FewWeightsBackwardArguments<Compute<T>> plan_few_weights(const BackendContext& c
 template <typename T>
 bool takes_few_weights(const BackendContext& context, const CausalConv1dBackwardParams& params) {
     return !std::is_same<T, double>::value && params.width >= 2 && params.width <= 4 &&
-           context.options.causal_conv1d_backward_path != convolution_path_general_width;
+           context.options.get("causal_conv1d_backward.path") != convolution_path_general_width;
 }
 
 template <typename R>
@@ -754,7 +755,7 @@ int32_t run_causal_conv1d_backward(BackendContext* context, const CausalConv1dBa
     cudaError_t error = cudaSuccess;
     const auto is_too_small = [&] { return parts.size() > params.workspace.bytes; };
     const auto refuse = [] {
-        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL,
+        return fail(error_workspace_too_small,
                     "causal_conv1d_backward: the workspace is smaller than the workspace function says");
     };
     if (takes_few_weights<T>(*context, params)) {
@@ -764,7 +765,7 @@ int32_t run_causal_conv1d_backward(BackendContext* context, const CausalConv1dBa
                 return refuse();
             }
             if (arguments.items == 0) {
-                return SSM_SUCCESS;
+                return success;
             }
             const bool by_time = params.shape.layout == Layout::time_contiguous;
             const int64_t blocks = by_time ? arguments.items : ceil_divide(arguments.items, convolution_threads);
@@ -780,7 +781,7 @@ int32_t run_causal_conv1d_backward(BackendContext* context, const CausalConv1dBa
         }
         const ConvolutionCut& cut = arguments.cut;
         if (cut.items == 0) {
-            return SSM_SUCCESS;
+            return success;
         }
         const int64_t numbers = cut.channels * (2 * cut.tile_capacity() + 5 * params.width);
         error = launch(causal_conv1d_backward_kernel<T>, grid_of(cut.channel_blocks * arguments.chunks),
@@ -803,7 +804,7 @@ int32_t causal_conv1d_backward_bytes(BackendContext* context, const CausalConv1d
         plan_backward<Compute<T>>(*context, params, parts);
     }
     *bytes = parts.size();
-    return SSM_SUCCESS;
+    return success;
 }
 
 // ---- Dispatch ------------------------------------------------------------------------------------------------------------
@@ -820,7 +821,7 @@ int32_t dispatch(const CausalConv1dBackwardParams& params, const Function& f) {
     case DataType::bfloat16:
         return f(BFloat16{});
     default:
-        return fail(SSM_ERROR_INTERNAL, "a backend was called with a type that core should have refused");
+        return fail(error_internal, "a backend was called with a type that core should have refused");
     }
 }
 

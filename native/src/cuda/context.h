@@ -1,7 +1,9 @@
 // What the backend keeps for a context, and what its files share on the host side.
 #pragma once
 
-#include "core/backend.h"
+#include "core/options.h"
+#include "core/params.h"
+#include "core/status.h"
 #include "cuda/primitives/cuda.h"
 
 #include <cstdint>
@@ -10,24 +12,8 @@
 
 namespace ssm {
 
-// Tuning and test options, 0 the default. tile: steps of time that a team of threads does at once. path: how the carried
-// state travels, see each operation.
-struct CudaOptions {
-    int64_t associative_scan_tile = 0;
-    int64_t associative_scan_path = 0;
-    int64_t linear_recurrence_tile = 0;
-    int64_t linear_recurrence_path = 0;
-    int64_t linear_recurrence_backward_tile = 0;
-    int64_t linear_recurrence_backward_path = 0;
-    int64_t selective_scan_tile = 0;
-    int64_t selective_scan_path = 0;
-    int64_t selective_state_update_tile = 0; // states that the lanes of a channel hold
-    int64_t causal_conv1d_tile = 0;
-    int64_t causal_conv1d_path = 0;
-    int64_t causal_conv1d_backward_tile = 0;
-    int64_t causal_conv1d_backward_path = 0;
-};
-
+// OPERATION.tile: steps of time that a team of threads does at once. OPERATION.path: how the carried state travels, see each
+// operation.
 // scan_path: associative_scan.path, linear_recurrence.path and linear_recurrence_backward.path.
 enum ScanPath : int64_t { scan_path_default = 0, scan_path_rows = 1, scan_path_look_back = 2 };
 
@@ -45,7 +31,7 @@ struct BackendContext {
     bool capturing = false;
     std::vector<void*> freed_in_capture; // freed once the capture has ended: a capture would record the freeing
     std::mutex mutex;                    // of stream, capturing and freed_in_capture, because free comes from any thread
-    CudaOptions options;
+    Options options;
 };
 
 // The status for what the runtime answered; leaves a sentence behind where that is an error. `what` was being done.
@@ -74,23 +60,7 @@ class WorkspaceParts {
     uint64_t bytes = 0;
 };
 
-// The operations, one file each.
 int32_t strided_copy(BackendContext* context, const StridedCopyParams* params);
-int32_t associative_scan(BackendContext* context, const AssociativeScanParams* params);
-int32_t associative_scan_workspace(BackendContext* context, const AssociativeScanParams* params, uint64_t* bytes);
-int32_t linear_recurrence(BackendContext* context, const LinearRecurrenceParams* params);
-int32_t linear_recurrence_workspace(BackendContext* context, const LinearRecurrenceParams* params, uint64_t* bytes);
-int32_t linear_recurrence_backward(BackendContext* context, const LinearRecurrenceBackwardParams* params);
-int32_t linear_recurrence_backward_workspace(BackendContext* context, const LinearRecurrenceBackwardParams* params,
-                                             uint64_t* bytes);
-int32_t selective_scan(BackendContext* context, const SelectiveScanParams* params);
-int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes);
-int32_t selective_state_update(BackendContext* context, const SelectiveStateUpdateParams* params);
-int32_t selective_state_update_workspace(BackendContext* context, const SelectiveStateUpdateParams* params, uint64_t* bytes);
-int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params);
-int32_t causal_conv1d_workspace(BackendContext* context, const CausalConv1dParams* params, uint64_t* bytes);
-int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwardParams* params);
-int32_t causal_conv1d_backward_workspace(BackendContext* context, const CausalConv1dBackwardParams* params, uint64_t* bytes);
 // Whether the device can run the kernels of this file: the answer of cudaFuncGetAttributes for one of them.
 cudaError_t kernels_present();
 

@@ -6,6 +6,7 @@
 #include "cuda/primitives/cuda.h"
 
 #include "core/mutate.h"
+#include "core/params/linear_recurrence.h"
 #include "cuda/linear_recurrence.h"
 #include "cuda/scan_launch.h"
 
@@ -86,8 +87,8 @@ struct Forward {
         arguments.initial = static_cast<const State*>(params.initial_state);
         arguments.last = static_cast<State*>(params.last_state);
         return launch_scan(context, linear_recurrence_time_kernel<T>, linear_recurrence_channel_kernel<T>, arguments,
-                           params.workspace, context->options.linear_recurrence_tile,
-                           context->options.linear_recurrence_path, "linear_recurrence");
+                           params.workspace, context->options.get("linear_recurrence.tile"),
+                           context->options.get("linear_recurrence.path"), "linear_recurrence");
     }
 };
 
@@ -99,9 +100,9 @@ struct ForwardWorkspace {
     template <typename T>
     int32_t operator()(T) const {
         *bytes = scan_workspace<LinearRecurrenceOperator<T>>(params.shape, context->multiprocessors,
-                                                             context->options.linear_recurrence_tile,
-                                                             context->options.linear_recurrence_path);
-        return SSM_SUCCESS;
+                                                             context->options.get("linear_recurrence.tile"),
+                                                             context->options.get("linear_recurrence.path"));
+        return success;
     }
 };
 

@@ -8,6 +8,7 @@
 #include "cuda/primitives/cuda.h"
 
 #include "core/mutate.h"
+#include "core/params/linear_recurrence_backward.h"
 #include "cuda/linear_recurrence.h"
 #include "cuda/scan_launch.h"
 
@@ -113,8 +114,8 @@ struct Backward {
         arguments.initial = static_cast<const State*>(params.grad_last_state);
         arguments.last = static_cast<State*>(params.grad_initial_state);
         return launch_scan(context, linear_recurrence_backward_time_kernel<T>, linear_recurrence_backward_channel_kernel<T>,
-                           arguments, params.workspace, context->options.linear_recurrence_backward_tile,
-                           context->options.linear_recurrence_backward_path, "linear_recurrence_backward");
+                           arguments, params.workspace, context->options.get("linear_recurrence_backward.tile"),
+                           context->options.get("linear_recurrence_backward.path"), "linear_recurrence_backward");
     }
 };
 
@@ -125,10 +126,10 @@ struct BackwardWorkspace {
 
     template <typename T>
     int32_t operator()(T) const {
-        *bytes = scan_workspace<LinearRecurrenceBackwardOperator<T>>(turned_round(params.shape), context->multiprocessors,
-                                                                     context->options.linear_recurrence_backward_tile,
-                                                                     context->options.linear_recurrence_backward_path);
-        return SSM_SUCCESS;
+        *bytes = scan_workspace<LinearRecurrenceBackwardOperator<T>>(
+            turned_round(params.shape), context->multiprocessors, context->options.get("linear_recurrence_backward.tile"),
+            context->options.get("linear_recurrence_backward.path"));
+        return success;
     }
 };
 

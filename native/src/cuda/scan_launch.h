@@ -25,7 +25,7 @@ int32_t dispatch_number(DataType type, const Function& f) {
     case DataType::bfloat16:
         return f(BFloat16{});
     default:
-        return fail(SSM_ERROR_INTERNAL, "a backend was called with a type that core should have refused");
+        return fail(error_internal, "a backend was called with a type that core should have refused");
     }
 }
 
@@ -114,12 +114,12 @@ int32_t launch_scan(BackendContext* context, void (*time_kernel)(ScanArguments<O
                     const Workspace& workspace, int64_t tile, int64_t path, const char* name) {
     const ScanPlan plan = plan_scan<Operator>(arguments.shape, context->multiprocessors, tile, path);
     if (plan.items == 0) {
-        return SSM_SUCCESS;
+        return success;
     }
     WorkspaceParts parts(workspace.data);
     arguments.records = scan_records<Operator>(plan, parts);
     if (parts.size() > workspace.bytes) {
-        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL, "scan: the workspace is smaller than the workspace function says");
+        return fail(error_workspace_too_small, "scan: the workspace is smaller than the workspace function says");
     }
     arguments.tile = plan.tile;
     arguments.rows = plan.rows;

@@ -18,6 +18,7 @@
 #include "cuda/primitives/cuda.h"
 
 #include "core/mutate.h"
+#include "core/params/selective_scan.h"
 #include "cuda/context.h"
 #include "cuda/primitives/launch.h"
 #include "cuda/primitives/math.h"
@@ -556,7 +557,7 @@ SelectiveScanPlan plan_selective_scan(const BackendContext& context, const Selec
         plan.lanes *= 2;
     }
     plan.tile = plan.lanes * Traits::steps;
-    const int64_t tile = context.options.selective_scan_tile;
+    const int64_t tile = context.options.get("selective_scan.tile");
     if (tile > 0 && tile < plan.tile) {
         plan.tile = static_cast<int32_t>(tile);
     }
@@ -564,8 +565,8 @@ SelectiveScanPlan plan_selective_scan(const BackendContext& context, const Selec
     const int64_t tiles = ceil_divide(typical, plan.tile);
     const int64_t idle = channels > 0 ? wanted / (channels * plan.lanes) : 0;
     plan.chunks = idle >= 4 ? (idle < 64 ? idle : 64) : 1;
-    if (context.options.selective_scan_path > 0) {
-        plan.chunks = context.options.selective_scan_path;
+    if (context.options.get("selective_scan.path") > 0) {
+        plan.chunks = context.options.get("selective_scan.path");
     }
     plan.chunks = plan.chunks < tiles ? plan.chunks : tiles;
     plan.chunks = plan.chunks > 1 ? plan.chunks : 1;
@@ -598,7 +599,7 @@ int32_t run_selective_scan(BackendContext* context, const SelectiveScanParams& p
     using Traits = SelectiveScanTraits<T, S>;
     const SelectiveScanPlan plan = plan_selective_scan<T, S>(*context, params);
     if (plan.items == 0) {
-        return SSM_SUCCESS;
+        return success;
     }
     SelectiveScanArguments<S> arguments{};
     arguments.params = params;
@@ -610,8 +611,7 @@ int32_t run_selective_scan(BackendContext* context, const SelectiveScanParams& p
     WorkspaceParts parts(params.workspace.data);
     selective_scan_scratch(plan, params, parts, arguments);
     if (parts.size() > params.workspace.bytes) {
-        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL,
-                    "selective_scan: the workspace is smaller than the workspace function says");
+        return fail(error_workspace_too_small, "selective_scan: the workspace is smaller than the workspace function says");
     }
     static_assert(Traits::threads * Traits::steps * sizeof(typename Traits::Number) <= 2 * 8192,
                   "u, dt, z and y pass through the memory of b and c");
@@ -640,7 +640,7 @@ int32_t selective_scan_bytes(BackendContext* context, const SelectiveScanParams&
     WorkspaceParts parts(nullptr);
     selective_scan_scratch(plan_selective_scan<T, S>(*context, params), params, parts, arguments);
     *bytes = parts.size();
-    return SSM_SUCCESS;
+    return success;
 }
 
 // ---- Dispatch ------------------------------------------------------------------------------------------------------------
@@ -659,7 +659,7 @@ int32_t dispatch(const SelectiveScanParams& params, const Function& f) {
     case DataType::bfloat16:
         return complex ? f(BFloat16{}, Complex<float>{}) : f(BFloat16{}, float{});
     default:
-        return fail(SSM_ERROR_INTERNAL, "a backend was called with a type that core should have refused");
+        return fail(error_internal, "a backend was called with a type that core should have refused");
     }
 }
 

@@ -14,6 +14,7 @@
 #include "cuda/primitives/cuda.h"
 
 #include "core/mutate.h"
+#include "core/params/selective_state_update.h"
 #include "cuda/context.h"
 #include "cuda/primitives/launch.h"
 #include "cuda/primitives/math.h"
@@ -335,7 +336,7 @@ StateUpdatePlan plan_state_update(const BackendContext& context, const Selective
     while (plan.lanes > 1 && channels * plan.lanes > wanted && plan.lanes / 2 * Traits::held >= params.states) {
         plan.lanes /= 2;
     }
-    if (const int64_t tile = context.options.selective_state_update_tile) {
+    if (const int64_t tile = context.options.get("selective_state_update.tile")) {
         plan.lanes = 1;
         while (plan.lanes < warp_size && plan.lanes * Traits::held < tile) {
             plan.lanes *= 2;
@@ -367,7 +368,7 @@ int32_t run_state_update(BackendContext* context, const SelectiveStateUpdatePara
         arguments.running = parts.take<R>(plan.running);
     }
     if (parts.size() > params.workspace.bytes) {
-        return fail(SSM_ERROR_WORKSPACE_TOO_SMALL,
+        return fail(error_workspace_too_small,
                     "selective_state_update: the workspace is smaller than the workspace function says");
     }
     const auto whole = [&](const HeadTensor& tensor, int64_t element_bytes) {
@@ -401,7 +402,7 @@ int32_t dispatch(const SelectiveStateUpdateParams& params, const Function& f) {
         case DataType::bfloat16:
             return f(storage, BFloat16{});
         default:
-            return fail(SSM_ERROR_INTERNAL, "a backend was called with a type that core should have refused");
+            return fail(error_internal, "a backend was called with a type that core should have refused");
         }
     };
     switch (params.type) {
@@ -414,7 +415,7 @@ int32_t dispatch(const SelectiveStateUpdateParams& params, const Function& f) {
     case DataType::bfloat16:
         return with_state(BFloat16{});
     default:
-        return fail(SSM_ERROR_INTERNAL, "a backend was called with a type that core should have refused");
+        return fail(error_internal, "a backend was called with a type that core should have refused");
     }
 }
 
@@ -436,7 +437,7 @@ int32_t selective_state_update_workspace(BackendContext* context, const Selectiv
             parts.take<Compute<S>>(plan.running);
         }
         *bytes = parts.size();
-        return int32_t{SSM_SUCCESS};
+        return int32_t{success};
     });
 }
 

@@ -291,7 +291,7 @@ cudaError_t copy_pieces(BackendContext* context, StridedCopyParams params) {
 
 int32_t strided_copy(BackendContext* context, const StridedCopyParams* params) {
     if (elements_of(*params) == 0) {
-        return SSM_SUCCESS;
+        return success;
     }
     const StridedCopyParams copy = simplified(*params);
     if (copy.rank == 0 || (copy.rank == 1 && copy.source_strides[0] == 1 && copy.destination_strides[0] == 1)) {

@@ -1,6 +1,7 @@
 // A backend without a device, for tests of core: it does what its state says and keeps a list of the calls.
 #pragma once
 
+#include "build_id.h"
 #include "core/backend.h"
 
 #include <mutex>

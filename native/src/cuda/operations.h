@@ -1,0 +1,24 @@
+// The operations of the CUDA backend, one file each.
+#pragma once
+
+#include "core/backend.h"
+
+namespace ssm {
+
+int32_t associative_scan(BackendContext* context, const AssociativeScanParams* params);
+int32_t associative_scan_workspace(BackendContext* context, const AssociativeScanParams* params, uint64_t* bytes);
+int32_t linear_recurrence(BackendContext* context, const LinearRecurrenceParams* params);
+int32_t linear_recurrence_workspace(BackendContext* context, const LinearRecurrenceParams* params, uint64_t* bytes);
+int32_t linear_recurrence_backward(BackendContext* context, const LinearRecurrenceBackwardParams* params);
+int32_t linear_recurrence_backward_workspace(BackendContext* context, const LinearRecurrenceBackwardParams* params,
+                                             uint64_t* bytes);
+int32_t selective_scan(BackendContext* context, const SelectiveScanParams* params);
+int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes);
+int32_t selective_state_update(BackendContext* context, const SelectiveStateUpdateParams* params);
+int32_t selective_state_update_workspace(BackendContext* context, const SelectiveStateUpdateParams* params, uint64_t* bytes);
+int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params);
+int32_t causal_conv1d_workspace(BackendContext* context, const CausalConv1dParams* params, uint64_t* bytes);
+int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwardParams* params);
+int32_t causal_conv1d_backward_workspace(BackendContext* context, const CausalConv1dBackwardParams* params, uint64_t* bytes);
+
+} // namespace ssm

@@ -16,6 +16,8 @@ namespace ssm::cpu::HWY_NAMESPACE {
 namespace {
 
 constexpr int64_t block_vectors = 64; // that are gathered into a buffer at a time
+// Between buffers, so that they do not lie at the same offset of a page (see convolve_fixed).
+constexpr int64_t apart_vectors = 21;
 constexpr int64_t most_history = CausalConv1dParams::most_width - 1;
 
 // Channels that a vector holds, and how a buffer of them is stepped through.
@@ -111,10 +113,13 @@ HWY_NOINLINE void convolve_fixed(const Lane* in, int64_t in_step, int64_t shift,
     Vec<Lane> fixed[Fixed > 0 ? Fixed : 1];
     if constexpr (Fixed > 0)
         unrolled<Fixed>([&](auto j) SSM_INLINE_LAMBDA { fixed[j] = hn::Load(d, weights + j * n); });
-    int64_t i = 0;
-    const auto run = [&](auto at_once) SSM_INLINE_LAMBDA {
+    // From the last vector to the first: input and output often lie at the same offset of their pages, and the processor
+    // holds a load back while a store to the same offset is on its way. Forward, each load would meet the store just made.
+    int64_t i = vectors;
+    const auto run = [&](auto at_once, int64_t to) SSM_INLINE_LAMBDA {
         constexpr int many = decltype(at_once)::value;
-        for (; i + many <= vectors; i += many) {
+        while (i > to) {
+            i -= many;
             const Lane* const p = in + i * in_step;
             Vec<Lane> sum[many];
             unrolled<many>([&](auto k) SSM_INLINE_LAMBDA { sum[k] = start; });
@@ -133,8 +138,8 @@ HWY_NOINLINE void convolve_fixed(const Lane* in, int64_t in_step, int64_t shift,
             });
         }
     };
-    run(std::integral_constant<int, 4>());
-    run(std::integral_constant<int, 1>());
+    run(std::integral_constant<int, 1>(), vectors / 4 * 4);
+    run(std::integral_constant<int, 4>(), 0);
 }
 template <class Lane, class... Arguments>
 HWY_INLINE void convolve(int64_t width, const Lane* in, int64_t in_step, int64_t shift, const Lane* weights,

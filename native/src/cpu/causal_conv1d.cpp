@@ -123,7 +123,7 @@ class CausalConv1d {
     const Lane* state = nullptr;
     const Lane *weights = nullptr, *bias = nullptr; // of the lanes
     alignas(64) Lane all_weights[CausalConv1dPlan::most_weights], all_biases[CausalConv1dPlan::most_neighbours];
-    alignas(64) Lane in[(block_vectors + most_history + 1) * n], out[block_vectors * n];
+    alignas(64) Lane in[(block_vectors + most_history + 1 + apart_vectors) * n], out[block_vectors * n];
 };
 
 void causal_conv1d_task(const CausalConv1dParams& p, const CausalConv1dPlan& plan, int64_t task) {

@@ -30,16 +30,18 @@ HWY_BEFORE_NAMESPACE();
 namespace ssm::cpu::HWY_NAMESPACE {
 namespace {
 
-// The derivative of z / (1 + exp(-z)), with an exponential that cannot overflow and no difference of near numbers.
+// The derivative of z / (1 + exp(-z)), without a difference of near numbers.
 template <class Lane>
 HWY_INLINE Vec<Lane> silu_slope(Vec<Lane> z) {
     const Tag<Lane> d;
     const auto one = hn::Set(d, Lane{1});
-    const auto e = exp<Lane>(hn::Neg(hn::Abs(z)));
-    const auto large = hn::Div(one, hn::Add(one, e)), small = hn::Mul(e, large);
-    const auto is_negative = hn::Lt(z, hn::Zero(d));
+    const auto most = hn::Set(d, exp_bounded_most<Lane>);
+    const auto bounded = hn::Min(hn::Max(z, hn::Neg(most)), most);
+    const auto e = exp_bounded<Lane>(hn::Neg(hn::Abs(bounded)));
+    const auto large = reciprocal<Lane>(hn::Add(one, e)), small = hn::Mul(e, large);
+    const auto is_negative = hn::Lt(bounded, hn::Zero(d));
     const auto sigmoid = hn::IfThenElse(is_negative, small, large), rest = hn::IfThenElse(is_negative, large, small);
-    return hn::Mul(sigmoid, hn::MulAdd(z, rest, one));
+    return hn::IfThenElse(hn::IsNaN(z), z, hn::Mul(sigmoid, hn::MulAdd(bounded, rest, one)));
 }
 
 // sums[j] += the sum over vectors i of g_i in_{i + j}, for j below width, and sums[width] += the sum of the g_i. The last
@@ -97,22 +99,46 @@ class CausalConv1dBackward {
         const int64_t first = task % plan.blocks * plan.channel_block;
         const int64_t last = std::min(p.shape.channels, first + plan.channel_block);
         const int64_t begin = tile * plan.tile, end = std::min(p.shape.length, begin + plan.tile);
-        const int64_t step = p.shape.layout == Layout::time_contiguous ? 1 : n;
         std::fill_n(no_bias, n, Lane{0});
-        for (int64_t channel = first; channel < last; channel += step) {
-            lineup = line_up<Lane>(p.shape.layout, last - channel);
-            spread(lineup, static_cast<const Lane*>(p.weight) + channel * p.width, p.width, weights);
-            spread(lineup, p.bias ? static_cast<const Lane*>(p.bias) + channel : nullptr, 1, bias);
-            for (int64_t j = 0; j < p.width; ++j)
-                std::copy_n(weights + j * n, n, turned + (history - j) * n);
-            std::fill_n(sums, (p.width + 1) * n, Lane{0});
-            for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { run_piece(batch, channel, piece); });
-            if (parameters.wanted)
+        if (p.shape.layout == Layout::time_contiguous) {
+            for (int64_t channel = first; channel < last; ++channel) {
+                line_up_at(channel, last, 0, true);
+                for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { run_piece(batch, channel, piece); });
                 leave_sums(row, channel);
+            }
+            return;
+        }
+        // Some steps of all the task's channels at a time: runs of neighbours in memory.
+        constexpr int64_t some_steps = 32;
+        for (int64_t t = begin; t < end; t += some_steps)
+            for (int64_t channel = first; channel < last; channel += n) {
+                line_up_at(channel, last, channel - first, t == begin);
+                for_each_piece(p.shape, batch, t, std::min(end, t + some_steps),
+                               [&](const Piece& piece) { run_piece(batch, channel, piece); });
+            }
+        for (int64_t channel = first; channel < last; channel += n) {
+            line_up_at(channel, last, channel - first, false);
+            leave_sums(row, channel);
         }
     }
 
   private:
+    // The channels from this one on that a vector holds, the task's `place`th and following, with their weights and sums.
+    void line_up_at(int64_t channel, int64_t last, int64_t place, bool is_new) {
+        lineup = line_up<Lane>(p.shape.layout, last - channel);
+        weights = all_weights + place * p.width;
+        turned = all_turned + place * p.width;
+        bias = all_biases + place;
+        sums = all_sums + place * (p.width + 1);
+        if (!is_new)
+            return;
+        spread(lineup, static_cast<const Lane*>(p.weight) + channel * p.width, p.width, weights);
+        spread(lineup, p.bias ? static_cast<const Lane*>(p.bias) + channel : nullptr, 1, bias);
+        for (int64_t j = 0; j < p.width; ++j)
+            std::copy_n(weights + j * n, n, turned + (history - j) * n);
+        std::fill_n(sums, (p.width + 1) * n, Lane{0});
+    }
+
     template <class T>
     T* first_of(const Sequence& s, int64_t batch, int64_t channel, int64_t start) const {
         return static_cast<T*>(s.data) + batch * s.batch_stride + channel * s.channel_stride + start * s.time_stride;
@@ -193,6 +219,8 @@ class CausalConv1dBackward {
     }
 
     void leave_sums(int64_t row, int64_t channel) {
+        if (!parameters.wanted)
+            return;
         Lane* to = static_cast<Lane*>(p.workspace.data) + (row * parameters.row_channels + channel) * (p.width + 1);
         if (!lineup.by_time) {
             std::copy_n(sums, (p.width + 1) * n, to);
@@ -212,9 +240,12 @@ class CausalConv1dBackward {
     S* grad_x = nullptr;
     const Lane *state = nullptr, *grad_last_state = nullptr;
     Lane* grad_initial_state = nullptr;
-    static constexpr int64_t buffer = (block_vectors + 2 * most_history + 2) * n;
-    alignas(64) Lane weights[CausalConv1dParams::most_width * n], turned[CausalConv1dParams::most_width * n];
-    alignas(64) Lane bias[n], no_bias[n], sums[(CausalConv1dParams::most_width + 1) * n];
+    static constexpr int64_t buffer = (block_vectors + 2 * most_history + 2 + apart_vectors) * n;
+    // Of the lanes at hand, and of all channels of the task.
+    Lane *weights = nullptr, *turned = nullptr, *bias = nullptr, *sums = nullptr;
+    static constexpr int64_t most = CausalConv1dPlan::most_weights, most_sums = most + CausalConv1dPlan::most_neighbours;
+    alignas(64) Lane all_weights[most], all_turned[most], all_sums[most_sums];
+    alignas(64) Lane all_biases[CausalConv1dPlan::most_neighbours], no_bias[n];
     alignas(64) Lane in[buffer], g[buffer], out[buffer];
 };
 

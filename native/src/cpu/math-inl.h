@@ -84,6 +84,9 @@ constexpr double inverse_factorial(int n) {
     return 1 / f;
 }
 
+// 2^x on [-0.5, 0.5], minimax, relative, 1 exactly at 0.
+constexpr double exp2_minimax[] = {1.0, 6.931470037e-01, 2.402224243e-01, 5.550733581e-02, 9.671512991e-03, 1.326472731e-03};
+
 // exp(x) within 2 units in the last place; subnormal, zero and infinite results are right, NaN stays.
 template <class Lane>
 HWY_INLINE Vec<Lane> exp(Vec<Lane> x) {
@@ -115,10 +118,54 @@ HWY_INLINE Vec<Lane> softplus(Vec<Lane> x) {
     return hn::IfThenElse(hn::IsNaN(x), x, result);
 }
 
-// x / (1 + exp(-x))
+// exp(x) for inner loops, in float within 3e-7, where |x| <= exp_bounded_most: the result and its reciprocal are normal
+// numbers. NaN stays.
+template <class Lane>
+constexpr Lane exp_bounded_most = Lane(sizeof(Lane) == 4 ? 87 : 708);
+template <class Lane>
+HWY_INLINE Vec<Lane> exp_bounded(Vec<Lane> x) {
+    using F = FloatFormat<Lane>;
+    const auto n = round_to_integer<Lane>(hn::Mul(x, constant_vector<Lane>(Lane(1.4426950408889634074))));
+    auto r = hn::NegMulAdd(n, constant_vector<Lane>(F::ln2_high), x);
+    r = hn::NegMulAdd(n, constant_vector<Lane>(F::ln2_low), r);
+    Vec<Lane> p;
+    if constexpr (sizeof(Lane) == 4) {
+        constexpr auto minimax = make_coefficients<float, 6>([](int i) {
+            double c = exp2_minimax[i];
+            for (; i > 0; --i)
+                c *= 1.4426950408889634074;
+            return c;
+        });
+        p = horner<Lane>(r, minimax.c);
+    } else {
+        constexpr auto series = make_coefficients<Lane, F::exp_terms>([](int i) { return inverse_factorial(i); });
+        p = horner<Lane>(r, series.c);
+    }
+    return hn::Mul(p, power_of_two<Lane>(n));
+}
+
+// 1 / x of a normal number with a normal reciprocal, within an ulp.
+template <class Lane>
+HWY_INLINE Vec<Lane> reciprocal(Vec<Lane> x) {
+    const auto one = constant_vector<Lane>(Lane(1));
+#if HWY_TARGET == HWY_AVX3
+    // 14 bits and a step of Newton's: a division takes as long as everything around it.
+    if constexpr (sizeof(Lane) == 4) {
+        const auto y = hn::ApproximateReciprocal(x);
+        return hn::MulAdd(y, hn::NegMulAdd(x, y, one), y);
+    }
+#endif
+    return hn::Div(one, x);
+}
+
+// x / (1 + exp(-x)), 0 below -exp_bounded_most.
 template <class Lane>
 HWY_INLINE Vec<Lane> silu(Vec<Lane> x) {
-    return hn::Div(x, hn::Add(constant_vector<Lane>(Lane(1)), exp<Lane>(hn::Neg(x))));
+    const auto most = constant_vector<Lane>(exp_bounded_most<Lane>);
+    const auto bounded = hn::Min(hn::Max(x, hn::Neg(most)), most);
+    const auto e = exp_bounded<Lane>(hn::Neg(bounded));
+    const auto y = hn::Mul(x, reciprocal<Lane>(hn::Add(constant_vector<Lane>(Lane(1)), e)));
+    return hn::IfThenZeroElse(hn::Lt(x, hn::Neg(most)), y);
 }
 
 // Sine and cosine of the product x y, whose rounding is made good where the processor has fused products.
@@ -154,19 +201,18 @@ HWY_INLINE void sine_cosine(Vec<Lane> x, Vec<Lane> y, Vec<Lane>& sine, Vec<Lane>
 // 2^x for inner loops: 2.4e-7 relative, and 1 exactly at 0, so that many small steps do not add up an error. Below -126 it
 // is 2^-126 or less.
 HWY_INLINE Vec<float> exp2_fast(Vec<float> x) {
-    // Minimax on [-0.5, 0.5], relative.
-    constexpr float c[] = {1.0f, 6.931470037e-01f, 2.402224243e-01f, 5.550733581e-02f, 9.671512991e-03f, 1.326472731e-03f};
+    constexpr auto minimax = make_coefficients<float, 6>([](int i) { return exp2_minimax[i]; });
 #if HWY_TARGET == HWY_AVX3
     // The scaling instruction takes any exponent: nothing to clamp.
     const auto n = round_to_integer<float>(x);
-    return Vec<float>{_mm512_scalef_ps(horner<float>(hn::Sub(x, n), c).raw, n.raw)};
+    return Vec<float>{_mm512_scalef_ps(horner<float>(hn::Sub(x, n), minimax.c).raw, n.raw)};
 #else
     const Tag<uint32_t> du;
     const Tag<float> df;
     const auto magic = constant_vector(FloatFormat<float>::round);
     const auto clamped = hn::Min(hn::Max(x, constant_vector(-126.0f)), constant_vector(127.4f));
     const auto shifted = hn::Add(clamped, magic);
-    const auto p = horner<float>(hn::Sub(clamped, hn::Sub(shifted, magic)), c);
+    const auto p = horner<float>(hn::Sub(clamped, hn::Sub(shifted, magic)), minimax.c);
     // p lies in [0.7, 1.42]: its exponent takes n without overflow.
     return hn::BitCast(df, hn::Add(hn::BitCast(du, p), hn::ShiftLeft<23>(hn::BitCast(du, shifted))));
 #endif

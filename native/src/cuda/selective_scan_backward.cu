@@ -571,6 +571,30 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         }
     }
 
+    // Two lanes that hold the same `count` steps of different channels give each other half of them, and so on.
+    template <int count>
+    SSM_DEVICE void halve(S (&values)[steps], int& mask, int& first, int& held) const {
+        if constexpr (count > 1) {
+            constexpr int half = count / 2;
+            if (mask >= lanes) {
+                const bool upper = (threadIdx.x & static_cast<unsigned>(mask)) != 0;
+#pragma unroll
+                for (int i = 0; i < half; ++i) {
+                    // Values, because the choice of one of two elements would be an address.
+                    const S low = values[i];
+                    const S high = values[i + half];
+                    const S sent = upper ? low : high;
+                    const S own = upper ? high : low;
+                    values[i] = own + shuffle_xor(sent, mask);
+                }
+                first += upper ? half : 0;
+                held = half;
+                mask /= 2;
+                halve<half>(values, mask, first, held);
+            }
+        }
+    }
+
     // What the steps give to b (which = 0) or c (1): summed over time where that is constant, else over the channels of the
     // warp into shared memory.
     SSM_DEVICE void give(bool is_constant, S* sums, const S* parts, int which, int64_t index, int row_index, bool is_last,
@@ -590,26 +614,11 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         if (!parts) {
             return;
         }
-        // Lanes of two channels share the steps they both hold between them, until each has the sum of all channels for few
-        // steps, or for one that others have too.
+        // In the end each has the sum of all channels for few steps, or for one that others have too.
         int first = 0;
         int held = steps;
         int mask = warp_size / 2;
-#pragma unroll
-        for (int count = steps; count > 1; count /= 2) {
-            if (mask >= lanes) {
-                const bool upper = (threadIdx.x & static_cast<unsigned>(mask)) != 0;
-#pragma unroll
-                for (int i = 0; i < count / 2; ++i) {
-                    const S sent = upper ? values[i] : values[i + count / 2];
-                    const S own = upper ? values[i + count / 2] : values[i];
-                    values[i] = own + shuffle_xor(sent, mask);
-                }
-                first += upper ? count / 2 : 0;
-                held = count / 2;
-                mask /= 2;
-            }
-        }
+        halve<steps>(values, mask, first, held);
         bool writes = true;
         for (; mask >= lanes; mask /= 2) {
             values[0] = values[0] + shuffle_xor(values[0], mask);

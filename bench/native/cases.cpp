@@ -232,6 +232,92 @@ class SelectiveScan : public Case {
     ssm_selective_scan_args args{};
 };
 
+// The same, backward: every gradient but that of the initial state.
+class SelectiveScanBackward : public Case {
+  public:
+    SelectiveScanBackward(ssm_context* context, Type type, int64_t batch, int64_t channels, int64_t length, int64_t states)
+        : context(context), u(context, type, {batch, channels, length}), dt(context, type, u.shape),
+          z(context, type, u.shape), grad_y(context, type, u.shape), grad_u(context, type, u.shape),
+          grad_dt(context, type, u.shape), grad_z(context, type, u.shape), b(context, type, {batch, 1, states, length}),
+          c(context, type, b.shape), grad_b(context, type, b.shape), grad_c(context, type, b.shape),
+          a(context, state_of(type), {channels, states}), grad_a(context, state_of(type), a.shape),
+          d(context, state_of(type), {channels}), dt_bias(context, state_of(type), {channels}),
+          grad_d(context, state_of(type), {channels}), grad_dt_bias(context, state_of(type), {channels}), states(states) {
+        u.fill(-1, 1, 1);
+        dt.fill(-1, 1, 2);
+        z.fill(-1, 1, 3);
+        b.fill(-1, 1, 4);
+        c.fill(-1, 1, 5);
+        a.fill(-8, -0.5, 6);
+        d.fill(0.5, 1, 7);
+        dt_bias.fill(-4, -2, 8);
+        grad_y.fill(-1, 1, 9);
+        for (Tensor* gradient : {&grad_u, &grad_dt, &grad_z, &grad_b, &grad_c, &grad_a, &grad_d, &grad_dt_bias})
+            gradient->poison();
+        args.struct_size = sizeof args;
+        args.dt_softplus = 1;
+        args.u = u.view();
+        args.dt = dt.view();
+        args.a = a.view();
+        args.b = b.view();
+        args.c = c.view();
+        args.d = d.view();
+        args.z = z.view();
+        args.dt_bias = dt_bias.view();
+        args.grad_y = grad_y.view();
+        args.grad_u = grad_u.view();
+        args.grad_dt = grad_dt.view();
+        args.grad_a = grad_a.view();
+        args.grad_b = grad_b.view();
+        args.grad_c = grad_c.view();
+        args.grad_d = grad_d.view();
+        args.grad_z = grad_z.view();
+        args.grad_dt_bias = grad_dt_bias.view();
+        bytes = 7.0 * double(u.bytes()) + 4.0 * double(b.bytes());
+        // Per state and step: s a, exp (counted as one), s u b and h; back the multiply-adds of g, grad_b, grad_c, two sums
+        // and grad_a, three products. Per step: softplus, silu and their slopes.
+        flops = double(count_of(u.shape)) * (20.0 * double(states) + 20);
+    }
+    void run() override { check(ssm_selective_scan_backward(context, &args), "ssm_selective_scan_backward"); }
+    // grad_u and grad_dt of the last steps, where g starts from zero.
+    void verify() override {
+        const int64_t batches = u.shape[0], channels = u.shape[1], all = u.shape[2], length = std::min<int64_t>(all, 512);
+        for (const auto& [batch, channel] : {std::pair<int64_t, int64_t>{0, 0}, {batches - 1, channels - 1}}) {
+            const auto read = [&, batch = batch, channel = channel](const Tensor& tensor) {
+                return tensor.read({batch, channel, all - length}, length);
+            };
+            const std::vector<double> u0 = read(u), dt0 = read(dt), z0 = read(z), grad_y0 = read(grad_y),
+                                      result = read(grad_u);
+            const double d0 = d.read({channel}, 1)[0], bias = dt_bias.read({channel}, 1)[0];
+            std::vector<double> expected(size_t(length), 0.0), magnitude(size_t(length), 0.0);
+            const auto gy = [&](int64_t t) { return grad_y0[size_t(t)] * z0[size_t(t)] / (1 + std::exp(-z0[size_t(t)])); };
+            const auto s = [&](int64_t t) { return std::log1p(std::exp(dt0[size_t(t)] + bias)); };
+            for (int64_t n = 0; n < states; ++n) {
+                const double pole = a.read({channel, n}, 1)[0];
+                const std::vector<double> b0 = b.read({batch, 0, n, all - length}, length),
+                                          c0 = c.read({batch, 0, n, all - length}, length);
+                double g = 0;
+                for (int64_t t = length - 1; t >= 0; --t) {
+                    g += gy(t) * c0[size_t(t)];
+                    expected[size_t(t)] += s(t) * g * b0[size_t(t)];
+                    magnitude[size_t(t)] += std::abs(s(t) * g * b0[size_t(t)]);
+                    g *= std::exp(s(t) * pole);
+                }
+            }
+            for (int64_t t = 0; t < length; ++t)
+                expect_near(result[size_t(t)], expected[size_t(t)] + gy(t) * d0,
+                            2 * (magnitude[size_t(t)] + std::abs(gy(t) * d0)), u.type, "selective_scan_backward");
+        }
+    }
+
+  private:
+    static Type state_of(Type type) { return type == Type::float64 ? Type::float64 : Type::float32; }
+    ssm_context* const context;
+    Tensor u, dt, z, grad_y, grad_u, grad_dt, grad_z, b, c, grad_b, grad_c, a, grad_a, d, dt_bias, grad_d, grad_dt_bias;
+    const int64_t states;
+    ssm_selective_scan_backward_args args{};
+};
+
 // One token of a batch through a layer. Mamba-2: heads of 64 channels, with one a each; Mamba-1: heads of one, untied.
 class SelectiveStateUpdate : public Case {
   public:
@@ -424,6 +510,14 @@ std::vector<CaseEntry> all_cases(bool quick) {
                          }});
     };
 
+    const auto selective_backward = [&](const std::string& model, Type type, int64_t batch, int64_t channels,
+                                        int64_t length) {
+        cases.push_back({"selective_scan_backward", model + " " + text_of({batch, channels, length}) + " N16", type, false,
+                         [=](ssm_context* context) {
+                             return std::make_unique<SelectiveScanBackward>(context, type, batch, channels, length, 16);
+                         }});
+    };
+
     const auto convolution = [&](const std::string& model, Type type, const Shape& shape, Layout layout, int64_t width) {
         for (const bool backward : {false, true})
             cases.push_back({backward ? "causal_conv1d_backward" : "causal_conv1d",
@@ -465,6 +559,10 @@ std::vector<CaseEntry> all_cases(bool quick) {
     if (!quick)
         selective("mamba-2.8b", Type::bfloat16, 1, 5120, 65536);
     selective("mamba-130m, one token", Type::float32, 1, 1536, 1, true);
+    for (Type type : {Type::float32, Type::bfloat16})
+        for (int64_t batch : quick ? std::vector<int64_t>{1} : std::vector<int64_t>{1, 8})
+            selective_backward("mamba-130m", type, batch, 1536, tokens);
+    selective_backward("few channels", Type::float32, 1, 64, quick ? 8192 : 65536);
 
     const auto update = [&](const std::string& model, Type type, Type state, int64_t batch, int64_t heads, int64_t channels,
                             int64_t states, bool latency = false) {

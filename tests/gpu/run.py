@@ -174,6 +174,33 @@ def selective(u, dt, a, b, c, d, z, dt_bias, initial):
     return (y + d[:, None] * u) * z / (1 + np.exp(-z)), state
 
 
+def selective_backward(u, dt, a, b, c, d, z, dt_bias, initial, grad_y, grad_last):
+    """Gradients of the same, by the names of the inputs."""
+    s = np.logaddexp(0, dt + dt_bias[:, None])
+    per_group, length = u.shape[1] // b.shape[1], u.shape[2]
+    groups = np.arange(u.shape[1]) // per_group
+    wide_b, wide_c = b[:, groups], c[:, groups]
+    decay = np.exp(s[:, :, None] * a[..., None])
+    h = np.empty((*decay.shape[:3], length + 1))
+    h[..., 0] = initial
+    for t in range(length):
+        h[..., t + 1] = decay[..., t] * h[..., t] + (s * u)[:, :, t, None] * wide_b[..., t]
+    sigmoid = 1 / (1 + np.exp(-z))
+    gy = grad_y * z * sigmoid
+    y = (h[..., 1:] * wide_c).sum(2) + d[:, None] * u
+    g, carry = np.empty(decay.shape), grad_last
+    for t in reversed(range(length)):
+        g[..., t] = gy[:, :, t, None] * wide_c[..., t] + carry
+        carry = decay[..., t] * g[..., t]
+    of_input, w = (g * wide_b).sum(2), g * decay * h[..., :-1]
+    grad_dt = (u * of_input + (w * a[..., None]).sum(2)) * -np.expm1(-s)
+    over_channels = lambda x: x.reshape(x.shape[0], b.shape[1], per_group, *x.shape[2:]).sum(2)
+    return dict(grad_u=s * of_input + gy * d[:, None], grad_dt=grad_dt, grad_a=(s[:, :, None] * w).sum((0, 3)),
+                grad_b=over_channels((s * u)[:, :, None] * g), grad_c=over_channels(gy[:, :, None] * h[..., 1:]),
+                grad_d=(gy * u).sum((0, 2)), grad_z=grad_y * y * sigmoid * (1 + z * (1 - sigmoid)),
+                grad_dt_bias=grad_dt.sum((0, 2)), grad_initial_state=carry)
+
+
 # ---- Checks that need no files -----------------------------------------------------------------------------------------
 
 TOLERANCES = {"float32": 5e-6, "complex64": 5e-6, "float64": 1e-12, "complex128": 1e-12, "float16": 2e-3}
@@ -293,6 +320,29 @@ def check_selective_scan(context, results, dtype, batch, channels, groups, state
     results.add("selective_scan", label, max(error_of(out.to_host(), y), error_of(out_last.to_host(), last)), tolerance)
 
 
+def check_selective_scan_backward(context, results, dtype, batch, channels, groups, states, length):
+    uniform, wide_uniform = randoms(14, dtype), randoms(15, state_type(dtype))
+    sequence, per_step, state = (batch, channels, length), (batch, groups, states, length), (batch, channels, states)
+    inputs = dict(u=uniform(sequence), dt=uniform(sequence), a=wide_uniform((channels, states), -8, -0.5),
+                  b=uniform(per_step), c=uniform(per_step), d=wide_uniform((channels,)), z=uniform(sequence),
+                  dt_bias=wide_uniform((channels,), -4, -1), initial_state=wide_uniform(state), grad_y=uniform(sequence),
+                  grad_last_state=wide_uniform(state))
+    expected = selective_backward(*widened(*inputs.values()))
+    device = {name: context.to_device(array) for name, array in inputs.items()}
+    outputs = {name: context.empty(array.shape, dtype if array.shape in (sequence, per_step) else state_type(dtype))
+               for name, array in expected.items()}
+    context.run("selective_scan_backward", **device, **outputs, dt_softplus=1)
+    first = {name: tensor.to_host() for name, tensor in outputs.items()}
+    label = f"{np.dtype(dtype).name} {batch}x{channels}x{length} g{groups} n{states}"
+    worst = max(error_of(first[name], array) for name, array in expected.items())
+    results.add("selective_scan_backward", label, worst, TOLERANCES[np.dtype(dtype).name] * 4)
+    same = True
+    for _ in range(9):
+        context.run("selective_scan_backward", **device, **outputs, dt_softplus=1)
+        same = same and all(tensor.to_host().tobytes() == first[name].tobytes() for name, tensor in outputs.items())
+    results.add("selective_scan_backward", label + ", ten runs", 0.0 if same else np.inf, 0.0, "runs differ")
+
+
 def check_selective_state_update(context, results, dtype, state_dtype, batch, heads, channels, groups, states, slots):
     """One step of heads that share a, dt, d and dt_bias, or where heads is 0 of channels with their own; in slots of a cache."""
     uniform, wide_uniform, state_uniform = randoms(11, dtype), randoms(12, state_type(dtype)), randoms(13, state_dtype)
@@ -339,6 +389,10 @@ def run_checks(context, results, only, lengths):
             if wanted("selective_scan") and np.dtype(dtype).kind == "f" and length < 10000:
                 results.attempt("selective_scan", f"{np.dtype(dtype).name} {length}", lambda: check_selective_scan(
                     context, results, dtype, 2, 6, 2, 16, length))
+            if wanted("selective_scan_backward") and np.dtype(dtype).kind == "f" and length < 10000:
+                for channels, groups in ((6, 2), (70, 1)):
+                    results.attempt("selective_scan_backward", f"{np.dtype(dtype).name} {length}",
+                                    lambda: check_selective_scan_backward(context, results, dtype, 2, channels, groups, 16, length))
         for dtype in (np.float32, np.float64):
             if wanted("associative_scan"):
                 for channels_last in (False, True):

@@ -377,6 +377,70 @@ TEST(CoreArguments, SelectiveScan) {
     EXPECT_INVALID("u: float32, float64, float16 or bfloat16 expected, complex64 given", call.run());
 }
 
+TEST(CoreArguments, SelectiveScanBackward) {
+    Selective call;
+    View grad_b(call.at(11), float32, {2, 3, 5, 4}), grad_z(call.at(12), float32, {2, 6, 4}),
+        grad_a(call.at(13), float32, {6, 5}), grad_dt_bias(call.at(14), float32, {6});
+    ssm_selective_scan_backward_args args = make_args<ssm_selective_scan_backward_args>();
+    args.u = call.u;
+    args.dt = call.dt;
+    args.a = call.a;
+    args.b = call.b;
+    args.c = call.c;
+    args.d = call.d;
+    args.z = call.z;
+    args.dt_bias = call.dt_bias;
+    args.initial_state = call.initial_state;
+    args.grad_y = call.y;
+    args.grad_last_state = call.last_state;
+    args.grad_b = grad_b;
+    args.grad_z = grad_z;
+    args.grad_a = grad_a;
+    args.grad_dt_bias = grad_dt_bias;
+    const auto run = [&] { return ssm_selective_scan_backward(call.context, &args); };
+    EXPECT_SUCCESS(run());
+    call.y.shape[2] = 3;
+    EXPECT_INVALID("grad_y: shape (2,6,4) expected, (2,6,3) given", run());
+    call.y.shape[2] = 4;
+    call.last_state.shape[0] = 1;
+    EXPECT_INVALID("grad_last_state: shape (2,6,5) expected, (1,6,5) given", run());
+    call.last_state.shape[0] = 2;
+    grad_b.shape[1] = 1;
+    EXPECT_INVALID("grad_b: shape (2,3,5,4) expected, (2,1,5,4) given", run());
+    grad_b.shape[1] = 3;
+    grad_b.tensor.dtype = float64;
+    EXPECT_INVALID("grad_b: float32 expected, float64 given", run());
+    grad_b.tensor.dtype = float32;
+    grad_dt_bias.tensor.dtype = float16;
+    EXPECT_INVALID("grad_dt_bias: float32 expected, float16 given", run());
+    grad_dt_bias.tensor.dtype = float32;
+    grad_a.tensor.dtype = complex64;
+    EXPECT_INVALID("grad_a: float32 expected, complex64 given", run());
+    grad_a.tensor.dtype = float32;
+    args.z = nullptr;
+    EXPECT_INVALID("z: a tensor, as grad_z is wanted expected, NULL given", run());
+    args.z = call.z;
+    args.grad_b = call.b;
+    EXPECT_INVALID("grad_b: memory apart from b expected, overlapping memory given", run());
+    args.grad_b = grad_b;
+    args.grad_y = nullptr;
+    EXPECT_INVALID("grad_y: a tensor expected, NULL given", run());
+    args.grad_y = call.y;
+    // Without a step there is nothing to write but the gradient of the state and zero sums.
+    for (View* view : {&call.u, &call.dt, &call.z, &call.y, &grad_z})
+        view->shape[2] = 0;
+    for (View* view : {&call.b, &call.c, &grad_b})
+        view->shape[3] = 0;
+    std::fill(call.memory.begin(), call.memory.end(), 3.0f);
+    View grad_initial_state(call.at(15), float32, {2, 6, 5});
+    args.grad_initial_state = grad_initial_state;
+    call.at(10)[7] = 5;
+    EXPECT_SUCCESS(run());
+    EXPECT_EQ(call.at(15)[7], 5.0f);
+    EXPECT_EQ(call.at(13)[29], 0.0f);
+    EXPECT_EQ(call.at(14)[5], 0.0f);
+}
+
 // Both forms of the state update.
 struct StateUpdate {
     Context context;

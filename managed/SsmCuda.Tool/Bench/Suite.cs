@@ -11,6 +11,7 @@ internal static class Suite
         .. LinearRecurrenceBenchmarks.Definitions(quick),
         .. LinearRecurrenceBackwardBenchmarks.Definitions(quick),
         .. SelectiveScanBenchmarks.Definitions(quick),
+        .. SelectiveScanBackwardBenchmarks.Definitions(quick),
         .. SelectiveStateUpdateBenchmarks.Definitions(quick),
         .. CausalConv1dBenchmarks.Definitions(quick),
         .. CausalConv1dBackwardBenchmarks.Definitions(quick),

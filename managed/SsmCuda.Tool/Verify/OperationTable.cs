@@ -12,6 +12,7 @@ internal static class OperationTable
         ["linear_recurrence"] = LinearRecurrenceCase.Run,
         ["linear_recurrence_backward"] = LinearRecurrenceBackwardCase.Run,
         ["selective_scan"] = SelectiveScanCase.Run,
+        ["selective_scan_backward"] = SelectiveScanBackwardCase.Run,
         ["selective_state_update"] = SelectiveStateUpdateCase.Run,
         ["causal_conv1d"] = CausalConv1dCase.Run,
         ["causal_conv1d_backward"] = CausalConv1dBackwardCase.Run,

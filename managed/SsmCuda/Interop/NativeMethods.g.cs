@@ -321,6 +321,63 @@ namespace SsmCuda.Interop
         public DLTensor* LastState;
     }
 
+    /// <summary>Gradients of selective_scan. With g_t what the loss depends on h_t by, e_t = exp(s_t a) and gy = grad_y
+    /// silu(z): g_t = gy_t conj(c_t) + conj(e_{t+1}) g_{t+1}, twice gy where a is complex, with grad_last_state added at
+    /// the last step; grad_b = s u g and grad_c = gy conj(h), summed over the channels of a group, grad_a = sum s g
+    /// conj(e h_{t-1}), and so on. The states are computed again, from some kept on the way. Sums run in a fixed order.
+    /// Without a step they are zero. For complex x, grad_x is dL/dRe(x) + i dL/dIm(x).</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmSelectiveScanBackwardArgs
+    {
+        /// <summary>sizeof(ssm_selective_scan_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: as in the forward call.</summary>
+        public int DtSoftplus;
+        /// <summary>in required (B,D,L): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* U;
+        /// <summary>in required (B,D,L): the type of u.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (D,N): the state type of u, or the complex type of that precision.</summary>
+        public DLTensor* A;
+        /// <summary>in required (B,G,N,L) or (D,N): per step, of the type of u (of a where a is complex), or constant, of
+        /// the type of a.</summary>
+        public DLTensor* B;
+        /// <summary>in required (B,G,N,L) or (D,N): as b.</summary>
+        public DLTensor* C;
+        /// <summary>in optional (D): the state type of u; as in the forward call.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (B,D,L): the type of u; as in the forward call.</summary>
+        public DLTensor* Z;
+        /// <summary>in optional (D): the state type of u; as in the forward call.</summary>
+        public DLTensor* DtBias;
+        /// <summary>in optional (R,D,N): the type of a; as in the forward call.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (S+1): int64, as in the forward call.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>in required (B,D,L): the type of u.</summary>
+        public DLTensor* GradY;
+        /// <summary>in optional (R,D,N): the type of a; zero if absent.</summary>
+        public DLTensor* GradLastState;
+        /// <summary>out optional (B,D,L): the type of u.</summary>
+        public DLTensor* GradU;
+        /// <summary>out optional (B,D,L): the type of u.</summary>
+        public DLTensor* GradDt;
+        /// <summary>out optional (D,N): the type of a.</summary>
+        public DLTensor* GradA;
+        /// <summary>out optional (B,G,N,L) or (D,N): shape and type of b.</summary>
+        public DLTensor* GradB;
+        /// <summary>out optional (B,G,N,L) or (D,N): shape and type of c.</summary>
+        public DLTensor* GradC;
+        /// <summary>out optional (D): the state type of u.</summary>
+        public DLTensor* GradD;
+        /// <summary>out optional (B,D,L): the type of u; wants z.</summary>
+        public DLTensor* GradZ;
+        /// <summary>out optional (D): the state type of u.</summary>
+        public DLTensor* GradDtBias;
+        /// <summary>out optional (R,D,N): the type of a.</summary>
+        public DLTensor* GradInitialState;
+    }
+
     /// <summary>One step of a selective scan, or T of them, on a state that stays where it is: what a model runs for each
     /// new token. s = dt + dt_bias, through softplus where asked; state = exp(s a) state + s b x; y = (state . c + d x)
     /// silu(z). Two forms, told apart by the rank of state. Mamba-1, as selective_scan: D channels, channel i reads group
@@ -642,6 +699,14 @@ namespace SsmCuda.Interop
         /// <summary>ssm_selective_scan_workspace.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_selective_scan_workspace")]
         public static partial int SelectiveScanWorkspace(ContextHandle context, SsmSelectiveScanArgs* args, ulong* bytes);
+
+        /// <summary>ssm_selective_scan_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_selective_scan_backward")]
+        public static partial int SelectiveScanBackward(ContextHandle context, SsmSelectiveScanBackwardArgs* args);
+
+        /// <summary>ssm_selective_scan_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_selective_scan_backward_workspace")]
+        public static partial int SelectiveScanBackwardWorkspace(ContextHandle context, SsmSelectiveScanBackwardArgs* args, ulong* bytes);
 
         /// <summary>ssm_selective_state_update.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_selective_state_update")]

@@ -348,6 +348,64 @@ typedef struct ssm_selective_scan_args {
 SSM_API int32_t ssm_selective_scan(ssm_context* context, const ssm_selective_scan_args* args);
 SSM_API int32_t ssm_selective_scan_workspace(ssm_context* context, const ssm_selective_scan_args* args, uint64_t* bytes);
 
+/** Gradients of selective_scan. With g_t what the loss depends on h_t by, e_t = exp(s_t a) and gy = grad_y silu(z):
+ *  g_t = gy_t conj(c_t) + conj(e_{t+1}) g_{t+1}, twice gy where a is complex, with grad_last_state added at the last step;
+ *  grad_b = s u g and grad_c = gy conj(h), summed over the channels of a group, grad_a = sum s g conj(e h_{t-1}), and so on.
+ *  The states are computed again, from some kept on the way. Sums run in a fixed order. Without a step they are zero.
+ *  For complex x, grad_x is dL/dRe(x) + i dL/dIm(x). */
+typedef struct ssm_selective_scan_backward_args {
+    /** sizeof(ssm_selective_scan_backward_args). */
+    uint32_t struct_size;
+    /** bool: as in the forward call. */
+    int32_t dt_softplus;
+    /** in required (B,D,L): float32, float64, float16 or bfloat16. */
+    const DLTensor* u;
+    /** in required (B,D,L): the type of u. */
+    const DLTensor* dt;
+    /** in required (D,N): the state type of u, or the complex type of that precision. */
+    const DLTensor* a;
+    /** in required (B,G,N,L) or (D,N): per step, of the type of u (of a where a is complex), or constant, of the type of a.
+     */
+    const DLTensor* b;
+    /** in required (B,G,N,L) or (D,N): as b. */
+    const DLTensor* c;
+    /** in optional (D): the state type of u; as in the forward call. */
+    const DLTensor* d;
+    /** in optional (B,D,L): the type of u; as in the forward call. */
+    const DLTensor* z;
+    /** in optional (D): the state type of u; as in the forward call. */
+    const DLTensor* dt_bias;
+    /** in optional (R,D,N): the type of a; as in the forward call. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, as in the forward call. */
+    const DLTensor* cu_seqlens;
+    /** in required (B,D,L): the type of u. */
+    const DLTensor* grad_y;
+    /** in optional (R,D,N): the type of a; zero if absent. */
+    const DLTensor* grad_last_state;
+    /** out optional (B,D,L): the type of u. */
+    const DLTensor* grad_u;
+    /** out optional (B,D,L): the type of u. */
+    const DLTensor* grad_dt;
+    /** out optional (D,N): the type of a. */
+    const DLTensor* grad_a;
+    /** out optional (B,G,N,L) or (D,N): shape and type of b. */
+    const DLTensor* grad_b;
+    /** out optional (B,G,N,L) or (D,N): shape and type of c. */
+    const DLTensor* grad_c;
+    /** out optional (D): the state type of u. */
+    const DLTensor* grad_d;
+    /** out optional (B,D,L): the type of u; wants z. */
+    const DLTensor* grad_z;
+    /** out optional (D): the state type of u. */
+    const DLTensor* grad_dt_bias;
+    /** out optional (R,D,N): the type of a. */
+    const DLTensor* grad_initial_state;
+} ssm_selective_scan_backward_args;
+SSM_API int32_t ssm_selective_scan_backward(ssm_context* context, const ssm_selective_scan_backward_args* args);
+SSM_API int32_t ssm_selective_scan_backward_workspace(ssm_context* context, const ssm_selective_scan_backward_args* args,
+                                                      uint64_t* bytes);
+
 /** One step of a selective scan, or T of them, on a state that stays where it is: what a model runs for each new token.
  *  s = dt + dt_bias, through softplus where asked; state = exp(s a) state + s b x; y = (state . c + d x) silu(z).
  *  Two forms, told apart by the rank of state. Mamba-1, as selective_scan: D channels, channel i reads group i / (D/G), time

@@ -9,6 +9,7 @@
 #include "core/params/linear_recurrence.h"
 #include "core/params/linear_recurrence_backward.h"
 #include "core/params/selective_scan.h"
+#include "core/params/selective_scan_backward.h"
 #include "core/params/selective_state_update.h"
 #include "ssmcuda/ssmcuda.h"
 
@@ -88,6 +89,9 @@ struct Backend {
     int32_t (*causal_conv1d_backward)(BackendContext* context, const CausalConv1dBackwardParams* params);
     int32_t (*causal_conv1d_backward_workspace)(BackendContext* context, const CausalConv1dBackwardParams* params,
                                                 uint64_t* bytes);
+    int32_t (*selective_scan_backward)(BackendContext* context, const SelectiveScanBackwardParams* params);
+    int32_t (*selective_scan_backward_workspace)(BackendContext* context, const SelectiveScanBackwardParams* params,
+                                                 uint64_t* bytes);
 };
 
 constexpr uint32_t backend_abi = 1;

@@ -1,13 +1,11 @@
 // Argument checks of the selective scan.
+#include "core/selective_scan.h"
+
 #include "core/operation.h"
 
 using namespace ssm;
 
 namespace {
-
-DataType complex_type(DataType real) {
-    return real == DataType::float64 ? DataType::complex128 : DataType::complex64;
-}
 
 // The checked call.
 struct SelectiveScan : Call<SelectiveScanParams> {
@@ -53,28 +51,11 @@ struct SelectiveScan : Call<SelectiveScanParams> {
             expect_shape(*tensor, {channels});
         for (const Tensor* tensor : {initial_state, last_state})
             expect_shape(*tensor, {rows, channels, states});
-        params.groups = 1;
-        const Tensor* first = nullptr; // per step
-        for (const Tensor* tensor : {b, c}) {
-            if (tensor->rank != state_sequence_rank) {
-                expect_shape(*tensor, {channels, states});
-                expect_type(*tensor, params.state);
-                continue;
-            }
-            expect_type(*tensor, is_complex(params.state) ? params.state : params.type);
-            const int64_t groups = tensor->shape[1];
-            expect_shape(*tensor, {batch, first ? params.groups : groups, states, length});
-            if (groups < 1 || channels % groups != 0) {
-                fail_argument(tensor->name, "a number of groups that divides the " + std::to_string(channels) + " channels",
-                              std::to_string(groups));
-            }
-            params.groups = groups;
-            first = tensor;
-        }
+        params.groups = expect_state_sequences({b, c}, params.type, params.state, batch, channels, states, length);
 
         contract.expect_outputs_apart();
 
-        if (u->count == 0 || states == 0) {
+        if (u->count == 0) {
             pass_on({{initial_state, last_state}});
             return;
         }

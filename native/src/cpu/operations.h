@@ -14,6 +14,9 @@ int32_t linear_recurrence_backward_workspace(BackendContext* context, const Line
                                              uint64_t* bytes);
 int32_t selective_scan(BackendContext* context, const SelectiveScanParams* params);
 int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes);
+int32_t selective_scan_backward(BackendContext* context, const SelectiveScanBackwardParams* params);
+int32_t selective_scan_backward_workspace(BackendContext* context, const SelectiveScanBackwardParams* params,
+                                          uint64_t* bytes);
 int32_t selective_state_update(BackendContext* context, const SelectiveStateUpdateParams* params);
 int32_t selective_state_update_workspace(BackendContext* context, const SelectiveStateUpdateParams* params, uint64_t* bytes);
 int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params);

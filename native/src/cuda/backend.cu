@@ -258,6 +258,8 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"linear_recurrence_backward.path", 2},
         {"selective_scan.tile", INT32_MAX},
         {"selective_scan.path", INT32_MAX},
+        {"selective_scan_backward.tile", INT32_MAX},
+        {"selective_scan_backward.path", INT32_MAX},
         {"selective_state_update.tile", INT32_MAX},
         {"causal_conv1d.tile", INT32_MAX},
         {"causal_conv1d.path", 1},
@@ -587,6 +589,8 @@ const Backend* table() {
         b.causal_conv1d_workspace = causal_conv1d_workspace;
         b.causal_conv1d_backward = run<CausalConv1dBackwardParams, causal_conv1d_backward>;
         b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
+        b.selective_scan_backward = run<SelectiveScanBackwardParams, selective_scan_backward>;
+        b.selective_scan_backward_workspace = selective_scan_backward_workspace;
         return b;
     }();
     return &backend;

@@ -21,12 +21,9 @@
 #include "core/params/selective_scan.h"
 #include "cuda/context.h"
 #include "cuda/primitives/launch.h"
-#include "cuda/primitives/math.h"
-#include "cuda/primitives/numbers.h"
-#include "cuda/primitives/sequence.h"
 #include "cuda/primitives/shared.h"
-#include "cuda/primitives/vector.h"
 #include "cuda/primitives/warp.h"
+#include "cuda/selective_scan.h"
 
 namespace ssm {
 namespace {
@@ -36,27 +33,13 @@ namespace {
 // T: storage of u, dt, z, y. S: states, a compute type, real or complex.
 template <typename T, typename S>
 struct SelectiveScanTraits {
-    using Number = Compute<T>;
     static constexpr bool complex = !std::is_floating_point<S>::value;
-    using StateInput = std::conditional_t<complex, S, T>; // b and c of each step
     static constexpr int threads = 128;
     // Of a multiprocessor, that registers must suffice for.
     static constexpr int blocks = std::is_same<Real<S>, float>::value ? 3 : 2;
     // Steps of a lane.
     static constexpr int steps = sizeof(S) == 4 ? 16 : sizeof(S) == 8 ? 8 : 4;
-    static constexpr int width = vector_elements<S>;                  // elements of S that a lane reads at once
     static constexpr int staged = 8192 / static_cast<int>(sizeof(S)); // elements of S for b, and for c
-};
-
-// What a block works on.
-struct SelectiveScanItem {
-    Span span;
-    int64_t group;
-    int64_t first_channel; // of the block
-    int64_t end_channel;   // of the group
-    int64_t chunk;
-    int64_t begin; // of the chunk
-    int64_t end;
 };
 
 template <typename S>
@@ -86,272 +69,36 @@ struct SelectiveScanArguments {
     S* decays;              // (chunks,R,D,N): what a chunk multiplies the state before it by; null for one chunk
 };
 
-// `a` as decay takes it. A float is multiplied by log2(e).
-SSM_DEVICE float prepared(float a) {
-    return a * 1.44269504088896340736f;
-}
-SSM_DEVICE double prepared(double a) {
-    return a;
-}
-// A phase is counted in half turns, whose reduction is exact, and the imaginary part over pi kept in two parts: phases of
-// many steps add up, and the rounding errors of one part alone with them.
-template <typename R>
-struct PreparedComplex {
-    R re;
-    R im;
-    R im_rest;
-};
-template <typename R>
-SSM_DEVICE PreparedComplex<R> prepared(Complex<R> a) {
-    constexpr R inverse_pi = R(0.318309886183790671538);
-    constexpr R rest = sizeof(R) == 4 ? R(1.2841276633451622e-8) : R(-1.967867667518248588e-17);
-    const R im = a.im * inverse_pi;
-    return {prepared(a.re), im, multiply_add(a.im, inverse_pi, -im) + a.im * rest};
-}
-
-// exp(s a)
-SSM_DEVICE float decay(float a, float s) {
-    return fast_exp2(a * s);
-}
-SSM_DEVICE double decay(double a, double s) {
-    return exp(a * s);
-}
-template <typename R>
-SSM_DEVICE Complex<R> decay(PreparedComplex<R> a, R s) {
-    const R modulus = decay(a.re, s);
-    const R phase = a.im * s;
-    const R rest = R(3.14159265358979323846) * multiply_add(a.im_rest, s, multiply_add(a.im, s, -phase));
-    R sine;
-    R cosine;
-    sincos_pi(phase, sine, cosine);
-    return {modulus * multiply_add(-rest, sine, cosine), modulus * multiply_add(rest, cosine, sine)};
-}
-
-// h . c, or 2 Re(h . c) for complex states.
-template <typename R>
-SSM_DEVICE R add_output(R h, R c, R y) {
-    return multiply_add(h, c, y);
-}
-template <typename R>
-SSM_DEVICE R add_output(Complex<R> h, Complex<R> c, R y) {
-    return multiply_add(-2 * h.im, c.im, multiply_add(2 * h.re, c.re, y));
-}
-
-// h = e h + x b
-template <typename R>
-SSM_DEVICE R input_of(R x, R b) {
-    return x * b;
-}
-template <typename R>
-SSM_DEVICE Complex<R> input_of(R x, Complex<R> b) {
-    return {x * b.re, x * b.im};
-}
-
-// Where step `step` of the tile lies in a row of staged b or c: lanes read `width` elements at once, side by side.
-template <int steps, int width>
-SSM_DEVICE int staged_position(int step, int lanes) {
-    const int lane = step / steps;
-    const int own = step % steps;
-    return (own / width * lanes + lane) * width + own % width;
-}
-
 // ---- Kernel --------------------------------------------------------------------------------------------------------------
 
 template <typename T, typename S>
-struct SelectiveScanBlock {
+struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::steps> {
     using Traits = SelectiveScanTraits<T, S>;
-    using R = typename Traits::Number;
-    using StateInput = typename Traits::StateInput;
+    using Tile = SelectiveScanTile<T, S, Traits::steps>;
+    using R = typename Tile::R;
     using Storage = SelectiveScanStorage<S>;
-    static constexpr int steps = Traits::steps;
-    static constexpr int width = Traits::width;
+    using Tile::channel;
+    using Tile::exists;
+    using Tile::lane;
+    using Tile::lanes;
+    using Tile::steps;
+    using Tile::width;
+    using Tile::work;
 
     const SelectiveScanArguments<S>& arguments;
     const SelectiveScanParams& params;
     Storage& shared;
 
-    SelectiveScanItem& work;
-
-    // The thread's place: channel, and which steps of a tile.
-    int lanes;
-    int lane;        // among those of its channel
-    int own_channel; // in the block
-    int64_t channel;
-    bool exists;
-
     SSM_DEVICE SelectiveScanBlock(const SelectiveScanArguments<S>& arguments, Storage& shared)
-        : arguments(arguments), params(arguments.params), shared(shared), work(shared.work) {
-        lanes = arguments.lanes;
-        lane = static_cast<int>(threadIdx.x) & (lanes - 1);
-        own_channel = static_cast<int>(threadIdx.x) / lanes;
-    }
-
-    // For the whole block. The item lies in shared memory, because few of its numbers are needed at a time.
-    SSM_DEVICE void take(int64_t item) {
-        __syncthreads(); // the item before is done with
-        if (threadIdx.x == 0) {
-            const int64_t per_group = params.shape.channels / params.groups;
-            int64_t rest = item / arguments.channel_blocks;
-            const int64_t channel_block = item - rest * arguments.channel_blocks;
-            const int64_t group_row = rest;
-            rest = group_row / params.groups;
-            work.group = group_row - rest * params.groups;
-            const int64_t state_row = rest / arguments.chunks;
-            work.chunk = rest - state_row * arguments.chunks;
-            work.span = span_of_row(params.shape, state_row);
-            const int64_t length = work.span.length;
-            const int64_t tiles = (length + arguments.tile - 1) / arguments.tile;
-            const int64_t chunk_steps = (tiles + arguments.chunks - 1) / arguments.chunks * arguments.tile;
-            work.begin = work.chunk * chunk_steps < length ? work.chunk * chunk_steps : length;
-            work.end = work.begin + chunk_steps < length ? work.begin + chunk_steps : length;
-            work.end_channel = (work.group + 1) * per_group;
-            work.first_channel = work.group * per_group + channel_block * (static_cast<int>(blockDim.x) / lanes);
-        }
-        __syncthreads();
-        channel = work.first_channel + own_channel;
-        exists = channel < work.end_channel;
-    }
+        : Tile(arguments.params.shape, arguments.params.groups, arguments.params.states, arguments.lanes, shared.work,
+               reinterpret_cast<R*>(shared.b)),
+          arguments(arguments), params(arguments.params), shared(shared) {}
 
     // Index of state n of this channel in (R,D,N).
     SSM_DEVICE int64_t state_index(int64_t n) const {
         return (work.span.row * params.shape.channels + channel) * params.states + n;
     }
     SSM_DEVICE int64_t chunk_stride() const { return state_rows(params.shape) * params.shape.channels * params.states; }
-
-    SSM_DEVICE int64_t offset(const Sequence& sequence, int64_t at_channel, int64_t step) const {
-        return work.span.batch * sequence.batch_stride + at_channel * sequence.channel_stride +
-               (work.span.begin + step) * sequence.time_stride;
-    }
-
-    // The thread's steps of a tensor, zero where there is none. Contiguous in channels, they change hands in shared memory,
-    // so that neighbouring threads read neighbouring elements.
-    SSM_DEVICE void load(const Sequence& sequence, int64_t tile_begin, int tile_steps, R (&values)[steps]) {
-        const T* data = static_cast<const T*>(sequence.data);
-        if (params.shape.layout == Layout::time_contiguous) {
-            const int first = lane * steps;
-            const T* own = data + (exists ? offset(sequence, channel, tile_begin + first) : 0);
-            const int count = exists ? tile_steps - first : 0;
-            constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
-            if (count >= steps && is_aligned(own, per_vector * sizeof(T))) {
-#pragma unroll
-                for (int i = 0; i < steps; i += per_vector) {
-                    const Vector<T, per_vector> vector = load_vector<per_vector>(own + i);
-#pragma unroll
-                    for (int k = 0; k < per_vector; ++k) {
-                        values[i + k] = widen(vector[k]);
-                    }
-                }
-            } else {
-#pragma unroll
-                for (int i = 0; i < steps; ++i) {
-                    values[i] = i < count ? widen(own[i]) : R(0);
-                }
-            }
-        } else {
-            R* staged = reinterpret_cast<R*>(shared.b);
-            const int threads = static_cast<int>(blockDim.x);
-            const int channels = threads / lanes;
-            __syncthreads();
-            for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
-                const int step = i / channels;
-                const int from = i - step * channels;
-                if (work.first_channel + from < work.end_channel) {
-                    staged[step % steps * threads + from * lanes + step / steps] =
-                        widen(data[offset(sequence, work.first_channel + from, tile_begin + step)]);
-                }
-            }
-            __syncthreads();
-#pragma unroll
-            for (int i = 0; i < steps; ++i) {
-                values[i] = exists && lane * steps + i < tile_steps ? staged[i * threads + threadIdx.x] : R(0);
-            }
-        }
-    }
-
-    SSM_DEVICE void store(const Sequence& sequence, int64_t tile_begin, int tile_steps, const R (&values)[steps]) {
-        T* data = static_cast<T*>(sequence.data);
-        if (params.shape.layout == Layout::time_contiguous) {
-            const int first = lane * steps;
-            T* own = data + (exists ? offset(sequence, channel, tile_begin + first) : 0);
-            const int left = SSM_MUTATE("selective_scan.cuda.off_by_one_tail", tile_steps, tile_steps - 1) - first;
-            const int count = exists ? left : 0;
-            constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
-            if (count >= steps && is_aligned(own, per_vector * sizeof(T))) {
-#pragma unroll
-                for (int i = 0; i < steps; i += per_vector) {
-                    Vector<T, per_vector> vector;
-#pragma unroll
-                    for (int k = 0; k < per_vector; ++k) {
-                        vector[k] = narrow<T>(values[i + k]);
-                    }
-                    store_vector<per_vector>(own + i, vector);
-                }
-            } else {
-#pragma unroll
-                for (int i = 0; i < steps; ++i) {
-                    if (i < count) {
-                        own[i] = narrow<T>(values[i]);
-                    }
-                }
-            }
-        } else {
-            R* staged = reinterpret_cast<R*>(shared.b);
-            const int threads = static_cast<int>(blockDim.x);
-            const int channels = threads / lanes;
-            __syncthreads();
-#pragma unroll
-            for (int i = 0; i < steps; ++i) {
-                staged[i * threads + threadIdx.x] = values[i];
-            }
-            __syncthreads();
-            for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
-                const int step = i / channels;
-                const int from = i - step * channels;
-                if (work.first_channel + from < work.end_channel) {
-                    data[offset(sequence, work.first_channel + from, tile_begin + step)] =
-                        narrow<T>(staged[step % steps * threads + from * lanes + step / steps]);
-                }
-            }
-        }
-    }
-
-    // States [first, first + count) of b or c of the tile into shared memory.
-    SSM_DEVICE void stage(const StateSequence& sequence, int64_t first, int count, int64_t tile_begin, int tile_steps,
-                          S* staged) {
-        const StateInput* data = static_cast<const StateInput*>(sequence.data) + work.span.batch * sequence.batch_stride +
-                                 work.group * sequence.group_stride + first * sequence.state_stride +
-                                 (work.span.begin + tile_begin) * sequence.time_stride;
-        const int row = lanes * steps;
-        const int threads = static_cast<int>(blockDim.x);
-        const bool by_time = sequence.time_stride == 1;
-        // Neighbouring threads take neighbouring elements: of time, or of states.
-        for (int i = static_cast<int>(threadIdx.x); i < count * row; i += threads) {
-            const int n = by_time ? i / row : i % count;
-            const int step = by_time ? i % row : i / count;
-            S value = number<S>(0);
-            if (step < tile_steps) {
-                value = widen(data[n * sequence.state_stride + step * sequence.time_stride]);
-            }
-            staged[n * row + staged_position<steps, width>(step, lanes)] = value;
-        }
-    }
-
-    // `width` of the lane's steps from step i on, of one state of b or c.
-    SSM_DEVICE Vector<S, width> read(bool is_constant, S constant, const S* staged, int row_index, int i) const {
-        if (!is_constant) {
-            return load_vector<width>(staged + row_index * (lanes * steps) + (i / width * lanes + lane) * width);
-        }
-        Vector<S, width> vector;
-#pragma unroll
-        for (int k = 0; k < width; ++k) {
-            vector[k] = constant;
-        }
-        return vector;
-    }
-    SSM_DEVICE S constant_of(const StateSequence& sequence, int64_t n) const {
-        return exists && sequence.is_constant ? static_cast<const S*>(sequence.data)[channel * params.states + n]
-                                              : number<S>(0);
-    }
 
     // The state before the work.chunk.
     SSM_DEVICE S start(int64_t n) const {
@@ -395,8 +142,8 @@ struct SelectiveScanBlock {
             R s[steps];
             R x[steps];
             R y[steps];
-            load(params.dt, tile_begin, tile_steps, s);
-            load(params.u, tile_begin, tile_steps, x);
+            this->load(params.dt, tile_begin, tile_steps, s);
+            this->load(params.u, tile_begin, tile_steps, x);
             R sum = 0;
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
@@ -414,10 +161,10 @@ struct SelectiveScanBlock {
                     __syncthreads(); // the staged states before are done with
                 }
                 if (!params.b.is_constant) {
-                    stage(params.b, first, count, tile_begin, tile_steps, shared.b);
+                    this->stage(params.b, first, count, tile_begin, tile_steps, shared.b);
                 }
                 if (!params.c.is_constant && !summarizes) {
-                    stage(params.c, first, count, tile_begin, tile_steps, shared.c);
+                    this->stage(params.c, first, count, tile_begin, tile_steps, shared.c);
                 }
                 __syncthreads();
 #pragma unroll 1
@@ -428,13 +175,14 @@ struct SelectiveScanBlock {
             if (!summarizes) {
                 if (params.z.data) {
                     R z[steps];
-                    load(params.z, tile_begin, tile_steps, z);
+                    this->load(params.z, tile_begin, tile_steps, z);
 #pragma unroll
                     for (int i = 0; i < steps; ++i) {
                         y[i] *= silu(z[i]);
                     }
                 }
-                store(params.y, tile_begin, tile_steps, y);
+                this->store(params.y, tile_begin,
+                            SSM_MUTATE("selective_scan.cuda.off_by_one_tail", tile_steps, tile_steps - 1), y);
             }
         }
     }
@@ -459,12 +207,12 @@ struct SelectiveScanBlock {
         }
         S e[steps];
         S input[steps];
-        const S constant_b = constant_of(params.b, n);
+        const S constant_b = this->constant_of(params.b, n);
         S decayed = number<S>(SSM_MUTATE("selective_scan.cuda.wrong_identity", 1, 2));
         S folded = number<S>(0);
 #pragma unroll
         for (int i = 0; i < steps; i += width) {
-            const Vector<S, width> b = read(params.b.is_constant, constant_b, shared.b, row_index, i);
+            const Vector<S, width> b = this->read(params.b.is_constant, constant_b, shared.b, row_index, i);
 #pragma unroll
             for (int k = 0; k < width; ++k) {
                 const int own = i + k;
@@ -491,10 +239,10 @@ struct SelectiveScanBlock {
         const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
         S h = lane == 0 ? before : multiply_add(decayed_before, before, folded_before);
         if (arguments.phase != SelectiveScanPhase::summarize) {
-            const S constant_c = constant_of(params.c, n);
+            const S constant_c = this->constant_of(params.c, n);
 #pragma unroll
             for (int i = 0; i < steps; i += width) {
-                const Vector<S, width> c = read(params.c.is_constant, constant_c, shared.c, row_index, i);
+                const Vector<S, width> c = this->read(params.c.is_constant, constant_c, shared.c, row_index, i);
 #pragma unroll
                 for (int k = 0; k < width; ++k) {
                     const int own = i + k;
@@ -521,7 +269,7 @@ __global__ void __launch_bounds__(SelectiveScanTraits<T, S>::threads, SelectiveS
     selective_scan_kernel(SelectiveScanArguments<S> arguments) {
     SelectiveScanBlock<T, S> block(arguments, SSM_SHARED(SelectiveScanStorage<S>));
     for (int64_t item = blockIdx.x; item < arguments.items; item += gridDim.x) {
-        block.take(item);
+        block.take(item, arguments.channel_blocks, 1, arguments.chunks, arguments.tile);
         block.run();
     }
 }
@@ -536,10 +284,6 @@ struct SelectiveScanPlan {
     int64_t channel_blocks = 0;
     int64_t items = 0;
 };
-
-int64_t ceil_divide(int64_t x, int64_t y) {
-    return x / y + (x % y != 0);
-}
 
 // selective_scan.path: the number of chunks, 0 chosen here. Lanes and chunks depend on the shape and the device alone.
 template <typename T, typename S>
@@ -613,7 +357,7 @@ int32_t run_selective_scan(BackendContext* context, const SelectiveScanParams& p
     if (parts.size() > params.workspace.bytes) {
         return fail(error_workspace_too_small, "selective_scan: the workspace is smaller than the workspace function says");
     }
-    static_assert(Traits::threads * Traits::steps * sizeof(typename Traits::Number) <= 2 * 8192,
+    static_assert(Traits::threads * Traits::steps * sizeof(Compute<T>) <= 2 * 8192,
                   "u, dt, z and y pass through the memory of b and c");
     const int64_t most = int64_t{1} << 30;
     const dim3 grid(static_cast<unsigned>(plan.items < most ? plan.items : most));
@@ -645,34 +389,16 @@ int32_t selective_scan_bytes(BackendContext* context, const SelectiveScanParams&
 
 // ---- Dispatch ------------------------------------------------------------------------------------------------------------
 
-// Calls f with values of the storage type and of the type of states.
-template <typename Function>
-int32_t dispatch(const SelectiveScanParams& params, const Function& f) {
-    const bool complex = is_complex(params.state);
-    switch (params.type) {
-    case DataType::float32:
-        return complex ? f(float{}, Complex<float>{}) : f(float{}, float{});
-    case DataType::float64:
-        return complex ? f(double{}, Complex<double>{}) : f(double{}, double{});
-    case DataType::float16:
-        return complex ? f(Half{}, Complex<float>{}) : f(Half{}, float{});
-    case DataType::bfloat16:
-        return complex ? f(BFloat16{}, Complex<float>{}) : f(BFloat16{}, float{});
-    default:
-        return fail(error_internal, "a backend was called with a type that core should have refused");
-    }
-}
-
 } // namespace
 
 int32_t selective_scan(BackendContext* context, const SelectiveScanParams* params) {
-    return dispatch(*params, [&](auto storage, auto state) {
+    return dispatch_selective_scan(*params, [&](auto storage, auto state) {
         return run_selective_scan<decltype(storage), decltype(state)>(context, *params);
     });
 }
 
 int32_t selective_scan_workspace(BackendContext* context, const SelectiveScanParams* params, uint64_t* bytes) {
-    return dispatch(*params, [&](auto storage, auto state) {
+    return dispatch_selective_scan(*params, [&](auto storage, auto state) {
         return selective_scan_bytes<decltype(storage), decltype(state)>(context, *params, bytes);
     });
 }

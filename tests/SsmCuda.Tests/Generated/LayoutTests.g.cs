@@ -167,6 +167,36 @@ public sealed unsafe class LayoutTests
     }
 
     [Test]
+    public void SsmSelectiveScanBackwardArgs()
+    {
+        SsmSelectiveScanBackwardArgs value = default;
+        Layout.Check("ssm_selective_scan_backward_args", sizeof(SsmSelectiveScanBackwardArgs));
+        Layout.Check("ssm_selective_scan_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.dt_softplus", (byte*)&value.DtSoftplus - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.u", (byte*)&value.U - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.dt_bias", (byte*)&value.DtBias - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.grad_y", (byte*)&value.GradY - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.grad_last_state", (byte*)&value.GradLastState - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.grad_u", (byte*)&value.GradU - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.grad_dt", (byte*)&value.GradDt - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.grad_a", (byte*)&value.GradA - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.grad_b", (byte*)&value.GradB - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.grad_c", (byte*)&value.GradC - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.grad_d", (byte*)&value.GradD - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.grad_z", (byte*)&value.GradZ - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.grad_dt_bias", (byte*)&value.GradDtBias - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
+    }
+
+    [Test]
     public void SsmSelectiveStateUpdateArgs()
     {
         SsmSelectiveStateUpdateArgs value = default;

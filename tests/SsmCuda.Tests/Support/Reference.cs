@@ -131,6 +131,91 @@ internal static class Reference
         public bool IsComplex { get; init; }
     }
 
+    /// <summary>What the loss depends on each input by, in the form of the input.</summary>
+    public sealed record SelectiveScanGradients(Complex[] U, Complex[] Dt, Complex[] A, Complex[] B, Complex[] C, Complex[] D,
+        Complex[] Z, Complex[] DtBias, Complex[] InitialState);
+
+    public static SelectiveScanGradients SelectiveScanBackward(SelectiveScanInput input, Complex[] gradY, Complex[]? gradLastState,
+        List<Row> rows, int channels, int groups, int states, int length)
+    {
+        var (u, count) = (input.U, input.U.Length);
+        var result = new SelectiveScanGradients(new Complex[count], new Complex[count], new Complex[input.A.Length],
+            new Complex[input.B.Length], new Complex[input.C.Length], new Complex[channels], new Complex[count],
+            new Complex[channels], new Complex[rows.Count * channels * states]);
+        for (var r = 0; r < rows.Count; r++)
+        {
+            for (var d = 0; d < channels; d++)
+            {
+                var row = ((r * channels) + d) * states;
+                var (batch, first, steps) = (rows[r].Batch, rows[r].First, rows[r].Last - rows[r].First);
+                var skip = input.D?[d].Real ?? 0;
+                var h = new Complex[steps + 1, states];
+                for (var n = 0; n < states; n++)
+                    h[0, n] = input.InitialState?[row + n] ?? 0;
+                var s = new double[steps];
+                var slope = new double[steps];
+                var e = new Complex[steps, states];
+                var y = new double[steps];
+                for (var i = 0; i < steps; i++)
+                {
+                    var at = At(batch, d, first + i);
+                    s[i] = input.Dt[at].Real + (input.DtBias?[d].Real ?? 0);
+                    slope[i] = input.DtSoftplus ? 1 / (1 + Math.Exp(-s[i])) : 1;
+                    if (input.DtSoftplus)
+                        s[i] = s[i] > 0 ? s[i] + Math.Log(1 + Math.Exp(-s[i])) : Math.Log(1 + Math.Exp(s[i]));
+                    y[i] = skip * u[at].Real;
+                    for (var n = 0; n < states; n++)
+                    {
+                        var step = Step(batch, d, n, first + i);
+                        e[i, n] = Complex.Exp(s[i] * input.A[(d * states) + n]);
+                        h[i + 1, n] = (e[i, n] * h[i, n]) + (s[i] * input.B[step] * u[at]);
+                        y[i] += (input.IsComplex ? 2 : 1) * (h[i + 1, n] * input.C[step]).Real;
+                    }
+                }
+                var g = new Complex[states];
+                for (var n = 0; n < states; n++)
+                    g[n] = gradLastState?[row + n] ?? 0;
+                for (var i = steps - 1; i >= 0; i--)
+                {
+                    var at = At(batch, d, first + i);
+                    var gy = gradY[at].Real;
+                    if (input.Z is not null)
+                    {
+                        var z = input.Z[at].Real;
+                        var sigmoid = 1 / (1 + Math.Exp(-z));
+                        result.Z[at] = gy * y[i] * sigmoid * (1 + (z * (1 - sigmoid)));
+                        gy *= z * sigmoid;
+                    }
+                    var (ofInput, ofRate) = (0.0, 0.0);
+                    for (var n = 0; n < states; n++)
+                    {
+                        var (own, step) = ((d * states) + n, Step(batch, d, n, first + i));
+                        var twice = input.IsComplex ? 2 * gy : gy;
+                        g[n] += twice * Complex.Conjugate(input.C[step]);
+                        result.C[step] += twice * Complex.Conjugate(h[i + 1, n]);
+                        result.B[step] += s[i] * u[at].Real * g[n];
+                        ofInput += (g[n] * Complex.Conjugate(input.B[step])).Real;
+                        var w = g[n] * Complex.Conjugate(e[i, n] * h[i, n]);
+                        result.A[own] += s[i] * w;
+                        ofRate += (w * Complex.Conjugate(input.A[own])).Real;
+                        g[n] *= Complex.Conjugate(e[i, n]);
+                    }
+                    result.U[at] = (s[i] * ofInput) + (gy * skip);
+                    result.Dt[at] = slope[i] * ((u[at].Real * ofInput) + ofRate);
+                    result.D[d] += gy * u[at];
+                    result.DtBias[d] += result.Dt[at];
+                }
+                g.CopyTo(result.InitialState, row);
+            }
+        }
+        return result;
+
+        int At(int batch, int channel, int t) => (((batch * channels) + channel) * length) + t;
+        int Step(int batch, int channel, int n, int t) => input.IsConstant
+            ? (channel * states) + n
+            : (((((batch * groups) + (channel / (channels / groups))) * states) + n) * length) + t;
+    }
+
     public static (Complex[] Y, Complex[] LastState) SelectiveScan(SelectiveScanInput input, List<Row> rows, int channels, int groups,
         int states, int length)
     {

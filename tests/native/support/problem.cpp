@@ -36,8 +36,9 @@ const char* name_of(View view) {
 }
 
 const char* name_of(Operation operation) {
-    static const char* const names[] = {"associative_scan", "linear_recurrence", "linear_recurrence_backward",
-                                        "selective_scan",   "causal_conv1d",     "causal_conv1d_backward"};
+    static const char* const names[] = {"associative_scan",       "linear_recurrence", "linear_recurrence_backward",
+                                        "selective_scan",         "causal_conv1d",     "causal_conv1d_backward",
+                                        "selective_scan_backward"};
     return names[static_cast<int>(operation)];
 }
 
@@ -338,6 +339,33 @@ int32_t Call::with_args(Run run) {
         args.grad_bias = at("grad_bias");
         args.grad_initial_state = at("grad_initial_state");
         return run(ssm_causal_conv1d_backward, ssm_causal_conv1d_backward_workspace, args);
+    }
+    case Operation::selective_scan_backward: {
+        ssm_selective_scan_backward_args args{};
+        args.struct_size = sizeof args;
+        args.dt_softplus = problem.dt_softplus;
+        args.u = at("u");
+        args.dt = at("dt");
+        args.a = at("a");
+        args.b = at("b");
+        args.c = at("c");
+        args.d = at("d");
+        args.z = at("z");
+        args.dt_bias = at("dt_bias");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.grad_y = at("grad_y");
+        args.grad_last_state = at("grad_last_state");
+        args.grad_u = at("grad_u");
+        args.grad_dt = at("grad_dt");
+        args.grad_a = at("grad_a");
+        args.grad_b = at("grad_b");
+        args.grad_c = at("grad_c");
+        args.grad_d = at("grad_d");
+        args.grad_z = at("grad_z");
+        args.grad_dt_bias = at("grad_dt_bias");
+        args.grad_initial_state = at("grad_initial_state");
+        return run(ssm_selective_scan_backward, ssm_selective_scan_backward_workspace, args);
     }
     }
     return SSM_ERROR_INTERNAL;

@@ -56,7 +56,8 @@ enum class Operation {
     linear_recurrence_backward,
     selective_scan,
     causal_conv1d,
-    causal_conv1d_backward
+    causal_conv1d_backward,
+    selective_scan_backward
 };
 const char* name_of(Operation operation);
 

@@ -247,6 +247,34 @@ std::vector<Problem> selective_scan(const Size& size) {
     return result;
 }
 
+std::vector<Problem> selective_scan_backward(const Size& size) {
+    Random random(size.seed + 1000);
+    std::vector<Problem> result;
+    for (const Problem& forward : selective_scan(size)) {
+        const Tensor &u = forward.inputs.at("u"), &a = forward.inputs.at("a");
+        const Tensor parameter(state_type(size.type), {size.channels});
+        Problem problem = forward;
+        problem.operation = Operation::selective_scan_backward;
+        problem.inputs["grad_y"] = uniform(u.type, u.shape, -1, 1, random);
+        problem.outputs = {{"grad_u", u},
+                           {"grad_dt", u},
+                           {"grad_a", a},
+                           {"grad_b", forward.inputs.at("b")},
+                           {"grad_c", forward.inputs.at("c")},
+                           {"grad_d", parameter},
+                           {"grad_dt_bias", parameter}};
+        if (forward.inputs.count("z"))
+            problem.outputs["grad_z"] = u;
+        if (forward.outputs.count("last_state")) {
+            const Tensor& states = forward.outputs.at("last_state");
+            problem.inputs["grad_last_state"] = uniform(states.type, states.shape, -2, 2, random);
+            problem.outputs["grad_initial_state"] = states;
+        }
+        result.push_back(problem);
+    }
+    return result;
+}
+
 struct ConvolutionOptions {
     int64_t width;
     bool silu, with_bias, with_states;
@@ -323,6 +351,8 @@ std::vector<Problem> problems(Operation operation, const Size& size) {
         return causal_conv1d(size);
     case Operation::causal_conv1d_backward:
         return causal_conv1d_backward(size);
+    case Operation::selective_scan_backward:
+        return selective_scan_backward(size);
     }
     return {};
 }

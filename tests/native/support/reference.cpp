@@ -304,6 +304,184 @@ Reference selective_scan(const Problem& problem) {
     return result;
 }
 
+// A sum of terms, each with what it may be off by.
+struct Total {
+    Number sum = 0;
+    Roundings roundings;
+
+    explicit Total(Type type) : roundings(type, 0) {}
+    void add(Number term, double limit) {
+        sum += term;
+        roundings.step(1, sum, limit / safety);
+    }
+};
+void store(Expected* expected, const std::vector<Total>& totals) {
+    for (size_t i = 0; i < totals.size(); ++i)
+        store(expected, totals[i].sum, totals[i].roundings.limit(), static_cast<int64_t>(i));
+}
+
+Reference selective_scan_backward(const Problem& problem) {
+    Reference result;
+    const Tensor &u = problem.inputs.at("u"), &dt = problem.inputs.at("dt"), &a = problem.inputs.at("a");
+    const Tensor &b = problem.inputs.at("b"), &c = problem.inputs.at("c"), &grad_y = problem.inputs.at("grad_y");
+    const Tensor* d = find(problem.inputs, "d");
+    const Tensor* z = find(problem.inputs, "z");
+    const Tensor* bias = find(problem.inputs, "dt_bias");
+    const Tensor* initial = find(problem.inputs, "initial_state");
+    const Tensor* grad_last = find(problem.inputs, "grad_last_state");
+    Expected* grad_u = prepare(result, problem, "grad_u");
+    Expected* grad_dt = prepare(result, problem, "grad_dt");
+    Expected* grad_z = prepare(result, problem, "grad_z");
+    Expected* grad_initial = prepare(result, problem, "grad_initial_state");
+    const int64_t channels = u.shape[1], length = u.shape[2], states = a.shape[1];
+    const double unit = roundoff(state_type(u.type)) * (is_complex(a.type) ? 2 : 1);
+    const double twice = is_complex(a.type) ? 2 : 1;
+    const double least = underflow(state_type(u.type));
+
+    // Where b or c, and so its gradient, of a channel and state at a step lies.
+    const auto place = [&](const Tensor& tensor, int64_t batch, int64_t channel, int64_t n, int64_t t) {
+        if (tensor.shape.size() == 2)
+            return channel * states + n;
+        const int64_t groups = tensor.shape[1], group = channel / (channels / groups);
+        return ((batch * groups + group) * states + n) * length + t;
+    };
+    std::vector<Total> sums_a(static_cast<size_t>(a.size()), Total(a.type)), sums_b(b.values.size(), Total(a.type)),
+        sums_c(c.values.size(), Total(a.type)), sums_d(static_cast<size_t>(channels), Total(state_type(u.type))),
+        sums_bias(sums_d);
+
+    for (const Segment& segment : segments_of(problem, u.shape[0], length))
+        for (int64_t channel = 0; channel < channels; ++channel) {
+            const int64_t first_state = (segment.state_row * channels + channel) * states,
+                          steps = segment.end - segment.begin;
+            const int64_t row = (segment.batch * channels + channel) * length + segment.begin;
+            const double skip = d ? d->values[channel].real() : 0;
+
+            // The forward call, whose decays and states are kept: [step][state], the state before the first step first.
+            std::vector<double> s(steps), s_error(steps), slope(steps), slope_error(steps), y(steps), y_error(steps);
+            std::vector<Number> decay(steps * states), h((steps + 1) * states);
+            std::vector<double> decay_error(steps * states), h_error((steps + 1) * states);
+            std::vector<Roundings> roundings;
+            for (int64_t n = 0; n < states; ++n) {
+                h[n] = initial ? initial->values[first_state + n] : 0;
+                roundings.emplace_back(a.type, h[n]);
+            }
+            for (int64_t i = 0; i < steps; ++i) {
+                s[i] = dt.values[row + i].real() + (bias ? bias->values[channel].real() : 0);
+                s_error[i] = bias ? unit * (std::abs(dt.values[row + i]) + std::abs(bias->values[channel])) : 0;
+                slope[i] = 1;
+                if (problem.dt_softplus) {
+                    slope[i] = 1 / (1 + std::exp(-s[i]));
+                    slope_error[i] = slope[i] * (8 * unit + (1 - slope[i]) * s_error[i]);
+                    s_error[i] *= slope[i];
+                    s[i] = std::max(s[i], 0.0) + std::log1p(std::exp(-std::abs(s[i])));
+                    s_error[i] += 4 * unit * s[i];
+                }
+                const double input = u.values[row + i].real();
+                double magnitude = 0, variance = 0;
+                for (int64_t n = 0; n < states; ++n) {
+                    const int64_t at = i * states + n, t = segment.begin + i;
+                    const Number rate = a.values[channel * states + n];
+                    decay[at] = is_complex(a.type) ? std::exp(s[i] * rate) : Number(std::exp(s[i] * rate.real()));
+                    decay_error[at] =
+                        std::abs(decay[at]) * (std::abs(rate) * s_error[i] + unit * (4 + 2 * std::abs(s[i] * rate)));
+                    const Number added = s[i] * b.values[place(b, segment.batch, channel, n, t)] * input;
+                    h[at + states] = decay[at] * h[at] + added;
+                    const double of_added = s[i] != 0 ? std::abs(added) * (s_error[i] / std::abs(s[i]) + 3 * unit) : 0;
+                    roundings[n].step(std::abs(decay[at]), h[at + states], decay_error[at] * std::abs(h[at]) + of_added);
+                    h_error[at + states] = roundings[n].limit();
+                    const Number readout = c.values[place(c, segment.batch, channel, n, t)];
+                    y[i] += twice * (h[at + states] * readout).real();
+                    magnitude += twice * std::abs(h[at + states] * readout);
+                    variance += std::pow(twice * h_error[at + states] * std::abs(readout), 2);
+                }
+                y[i] += skip * input;
+                y_error[i] = std::sqrt(variance) + safety * unit * (magnitude + std::abs(skip * input));
+            }
+
+            // Backwards: g is what the loss depends on the state after the step by.
+            std::vector<Number> g(states);
+            std::vector<double> g_decay(states, 1.0), g_further(states);
+            roundings.clear();
+            for (int64_t n = 0; n < states; ++n) {
+                g[n] = grad_last ? grad_last->values[first_state + n] : 0;
+                roundings.emplace_back(a.type, g[n]);
+            }
+            for (int64_t i = steps - 1; i >= 0; --i) {
+                const double input = u.values[row + i].real(), upper = grad_y.values[row + i].real();
+                double gy = upper, gy_error = 0;
+                if (z) {
+                    const double gate = z->values[row + i].real(), sigmoid = 1 / (1 + std::exp(-gate));
+                    gy *= gate * sigmoid;
+                    gy_error = 6 * unit * std::abs(gy) + 2 * least * std::abs(gate * upper);
+                    const double rise = sigmoid * (1 + gate * (1 - sigmoid));
+                    const double rise_error = 8 * unit * sigmoid * (1 + std::abs(gate)) + 4 * least * (1 + std::abs(gate));
+                    store(grad_z, upper * y[i] * rise,
+                          std::abs(upper) * (y_error[i] * std::abs(rise) + std::abs(y[i]) * rise_error), row + i);
+                }
+                double of_input = 0, of_input_magnitude = 0, of_input_variance = 0;
+                double of_rate = 0, of_rate_magnitude = 0, of_rate_variance = 0;
+                for (int64_t n = 0; n < states; ++n) {
+                    const int64_t at = i * states + n, t = segment.begin + i;
+                    const int64_t at_b = place(b, segment.batch, channel, n, t),
+                                  at_c = place(c, segment.batch, channel, n, t);
+                    const Number input_weight = b.values[at_b], readout = c.values[at_c],
+                                 rate = a.values[channel * states + n];
+                    g[n] += twice * gy * std::conj(readout);
+                    roundings[n].step(g_decay[n], g[n],
+                                      g_further[n] + twice * std::abs(readout) * (gy_error + 3 * unit * std::abs(gy)));
+                    const double g_error = roundings[n].limit();
+                    sums_c[at_c].add(twice * gy * std::conj(h[at + states]),
+                                     twice * (gy_error * std::abs(h[at + states]) + std::abs(gy) * h_error[at + states] +
+                                              4 * unit * std::abs(gy * h[at + states])));
+                    sums_b[at_b].add(s[i] * input * g[n],
+                                     std::abs(input) * (std::abs(s[i]) * g_error + std::abs(g[n]) * s_error[i] +
+                                                        4 * unit * std::abs(s[i] * g[n])));
+                    of_input += (g[n] * std::conj(input_weight)).real();
+                    of_input_magnitude += std::abs(g[n] * input_weight);
+                    of_input_variance += std::pow(g_error * std::abs(input_weight), 2);
+                    const Number decayed = decay[at] * h[at], product = g[n] * std::conj(decayed);
+                    const double product_error =
+                        g_error * std::abs(decayed) +
+                        std::abs(g[n]) * (std::abs(decay[at]) * h_error[at] + decay_error[at] * std::abs(h[at])) +
+                        4 * unit * std::abs(product);
+                    sums_a[channel * states + n].add(s[i] * product, std::abs(s[i]) * product_error +
+                                                                         s_error[i] * std::abs(product) +
+                                                                         2 * unit * std::abs(s[i] * product));
+                    of_rate += (product * std::conj(rate)).real();
+                    of_rate_magnitude += std::abs(product * rate);
+                    of_rate_variance += std::pow(product_error * std::abs(rate), 2);
+                    g_further[n] = decay_error[at] * std::abs(g[n]);
+                    g[n] *= std::conj(decay[at]);
+                    g_decay[n] = std::abs(decay[at]);
+                }
+                const double of_input_error = std::sqrt(of_input_variance) + safety * unit * of_input_magnitude;
+                const double of_rate_error = std::sqrt(of_rate_variance) + safety * unit * of_rate_magnitude;
+                store(grad_u, s[i] * of_input + skip * gy,
+                      std::abs(s[i]) * of_input_error + s_error[i] * std::abs(of_input) + std::abs(skip) * gy_error +
+                          4 * unit * (std::abs(s[i] * of_input) + std::abs(skip * gy)),
+                      row + i);
+                const double grad_s = input * of_input + of_rate;
+                const double grad_s_error = std::abs(input) * of_input_error + of_rate_error +
+                                            4 * unit * (std::abs(input * of_input) + std::abs(of_rate));
+                const double limit = grad_s_error * slope[i] + std::abs(grad_s) * slope_error[i];
+                store(grad_dt, grad_s * slope[i], limit, row + i);
+                sums_bias[channel].add(grad_s * slope[i], limit);
+                sums_d[channel].add(gy * input, (gy_error + 2 * unit * std::abs(gy)) * std::abs(input));
+            }
+            for (int64_t n = 0; n < states; ++n) {
+                // The last factor decays the roundings once more.
+                roundings[n].step(g_decay[n], g[n], g_further[n]);
+                store(grad_initial, g[n], roundings[n].limit(), first_state + n);
+            }
+        }
+    store(prepare(result, problem, "grad_a"), sums_a);
+    store(prepare(result, problem, "grad_b"), sums_b);
+    store(prepare(result, problem, "grad_c"), sums_c);
+    store(prepare(result, problem, "grad_d"), sums_d);
+    store(prepare(result, problem, "grad_dt_bias"), sums_bias);
+    return result;
+}
+
 // Of causal_conv1d, forward and backward alike: one channel of one sequence.
 struct ConvolutionRow {
     const Problem& problem;
@@ -432,6 +610,8 @@ Reference reference(const Problem& problem) {
         return causal_conv1d(problem);
     case Operation::causal_conv1d_backward:
         return causal_conv1d_backward(problem);
+    case Operation::selective_scan_backward:
+        return selective_scan_backward(problem);
     }
     return {};
 }

@@ -40,6 +40,8 @@ void compare_layouts(Context& context, const std::vector<Problem>& all, const st
 
 // What a long row is; the selective scan has a dozen numbers per step.
 int64_t long_length(Operation operation, int64_t length) {
+    if (operation == Operation::selective_scan_backward)
+        return length / 20;
     return operation == Operation::selective_scan ? length / 7 : length;
 }
 
@@ -301,7 +303,8 @@ void packed_equals_separate(Operation operation, const Target& target) {
                     joined[name] = sum_of(pieces);
                     continue;
                 }
-                joined[name] = concatenate(pieces, is_sequence(name, tensor) ? 2 : 0);
+                joined[name] =
+                    concatenate(pieces, is_sequence(name, tensor) ? static_cast<int>(tensor.shape.size()) - 1 : 0);
             }
             expect_agree(together, joined, limits, packed.describe());
         }
@@ -310,10 +313,17 @@ void packed_equals_separate(Operation operation, const Target& target) {
 namespace {
 
 // Whether an element of a tensor of rows (B,C,...) belongs to row (0, channel); packed sequences own a range of time.
-bool belongs(const std::string& name, const Tensor& tensor, int64_t index, int64_t channel,
+bool belongs(const std::string& name, const Tensor& tensor, int64_t index, int64_t channels, int64_t channel,
              const std::vector<int64_t>& bounds, size_t sequence) {
     if (is_parameter(name, tensor))
         return index / (tensor.size() / tensor.shape[0]) == channel;
+    if (name == "grad_b" || name == "grad_c") { // (B,G,N,L), sums over the channels of a group
+        const int64_t t = index % tensor.shape[3], groups = tensor.shape[1];
+        if (index / (tensor.shape[2] * tensor.shape[3]) % groups != channel / (channels / groups))
+            return false;
+        return bounds.empty() ? index / (groups * tensor.shape[2] * tensor.shape[3]) == 0
+                              : t >= bounds[sequence] && t < bounds[sequence + 1];
+    }
     const int64_t inner = tensor.size() / (tensor.shape[0] * tensor.shape[1]);
     const int64_t row = index / (inner * tensor.shape[1]);
     if (index / inner % tensor.shape[1] != channel)
@@ -333,12 +343,12 @@ void nan_stays_in_its_row(Operation operation, const Target& target) {
     const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
     const std::vector<int64_t> bounds = bounds_of({50, 0, 90, 160, 1});
     const size_t sequence = 2;
-    const int64_t channel = 1, t = 93;
+    const int64_t channels = 4, channel = 1, t = 93;
     size_t turn = 0;
     for (const std::vector<int64_t>& packing : {std::vector<int64_t>{}, bounds}) {
         const bool packed = !packing.empty();
         for (const Problem& problem :
-             some(problems(operation, {target.type, packed ? 1 : 3, 4, bounds.back(), packing}), target, turn++))
+             some(problems(operation, {target.type, packed ? 1 : 3, channels, bounds.back(), packing}), target, turn++))
             for (const View layout : both_layouts) {
                 Problem clean = problem;
                 set_views(clean, layout);
@@ -346,7 +356,8 @@ void nan_stays_in_its_row(Operation operation, const Target& target) {
                 for (const auto& [name, tensor] : clean.inputs) {
                     // b and c of the selective scan belong to several rows.
                     if (!is_sequence(name, tensor) ||
-                        (operation == Operation::selective_scan && (name == "b" || name == "c")))
+                        ((operation == Operation::selective_scan || operation == Operation::selective_scan_backward) &&
+                         (name == "b" || name == "c")))
                         continue;
                     for (const double bad : {nan, infinity}) {
                         Problem dirty = clean;
@@ -358,7 +369,7 @@ void nan_stays_in_its_row(Operation operation, const Target& target) {
                             const Tensor& exact = expected.at(output).value;
                             for (int64_t i = 0; i < values.size(); ++i) {
                                 const Number value = values.values[i];
-                                if (!belongs(output, values, i, channel, packing, sequence)) {
+                                if (!belongs(output, values, i, channels, channel, packing, sequence)) {
                                     const Number other = before.at(output).values[i];
                                     ASSERT_TRUE(value == other) << output << " of another row, element " << i << ": "
                                                                 << value << " was " << other << "; " << text;

@@ -1,0 +1,322 @@
+// What the kernels of selective_scan and of its gradients share: the exponentials, and how a tile of a block of channels
+// comes and goes.
+#pragma once
+
+#include "cuda/primitives/cuda.h"
+
+#include "core/params.h"
+#include "cuda/context.h"
+#include "cuda/primitives/math.h"
+#include "cuda/primitives/numbers.h"
+#include "cuda/primitives/sequence.h"
+#include "cuda/primitives/vector.h"
+
+namespace ssm {
+namespace {
+
+// What a block works on.
+struct SelectiveScanItem {
+    Span span;
+    int64_t group;
+    int64_t first_channel; // of the block
+    int64_t end_channel;   // of the group
+    int64_t chunk;
+    int64_t begin; // of the chunk
+    int64_t end;
+};
+
+// `a` as decay takes it. A float is multiplied by log2(e).
+SSM_DEVICE float prepared(float a) {
+    return a * 1.44269504088896340736f;
+}
+SSM_DEVICE double prepared(double a) {
+    return a;
+}
+// A phase is counted in half turns, whose reduction is exact, and the imaginary part over pi kept in two parts: phases of
+// many steps add up, and the rounding errors of one part alone with them.
+template <typename R>
+struct PreparedComplex {
+    R re;
+    R im;
+    R im_rest;
+};
+template <typename R>
+SSM_DEVICE PreparedComplex<R> prepared(Complex<R> a) {
+    constexpr R inverse_pi = R(0.318309886183790671538);
+    constexpr R rest = sizeof(R) == 4 ? R(1.2841276633451622e-8) : R(-1.967867667518248588e-17);
+    const R im = a.im * inverse_pi;
+    return {prepared(a.re), im, multiply_add(a.im, inverse_pi, -im) + a.im * rest};
+}
+
+// exp(s a)
+SSM_DEVICE float decay(float a, float s) {
+    return fast_exp2(a * s);
+}
+SSM_DEVICE double decay(double a, double s) {
+    return exp(a * s);
+}
+template <typename R>
+SSM_DEVICE Complex<R> decay(PreparedComplex<R> a, R s) {
+    const R modulus = decay(a.re, s);
+    const R phase = a.im * s;
+    const R rest = R(3.14159265358979323846) * multiply_add(a.im_rest, s, multiply_add(a.im, s, -phase));
+    R sine;
+    R cosine;
+    sincos_pi(phase, sine, cosine);
+    return {modulus * multiply_add(-rest, sine, cosine), modulus * multiply_add(rest, cosine, sine)};
+}
+
+// h . c, or 2 Re(h . c) for complex states.
+template <typename R>
+SSM_DEVICE R add_output(R h, R c, R y) {
+    return multiply_add(h, c, y);
+}
+template <typename R>
+SSM_DEVICE R add_output(Complex<R> h, Complex<R> c, R y) {
+    return multiply_add(-2 * h.im, c.im, multiply_add(2 * h.re, c.re, y));
+}
+
+// h = e h + x b
+template <typename R>
+SSM_DEVICE R input_of(R x, R b) {
+    return x * b;
+}
+template <typename R>
+SSM_DEVICE Complex<R> input_of(R x, Complex<R> b) {
+    return {x * b.re, x * b.im};
+}
+
+// Where step `step` of the tile lies in a row of staged b or c: lanes read `width` elements at once, side by side.
+template <int steps, int width>
+SSM_DEVICE int staged_position(int step, int lanes) {
+    const int lane = step / steps;
+    const int own = step % steps;
+    return (own / width * lanes + lane) * width + own % width;
+}
+
+// A block of threads takes some channels of a group, `lanes` neighbouring threads for each, of which each has `steps_` steps
+// of a tile. T: storage of u, dt, z, y. S: states, a compute type, real or complex.
+template <typename T, typename S, int steps_>
+struct SelectiveScanTile {
+    using R = Compute<T>;
+    using StateInput = std::conditional_t<std::is_floating_point<S>::value, T, S>; // b and c of each step
+    static constexpr int steps = steps_;
+    static constexpr int width = vector_elements<S> < steps ? vector_elements<S> : steps; // that a lane reads at once
+
+    const SequenceShape& shape;
+    const int64_t groups;
+    const int64_t states;
+    SelectiveScanItem& work;
+    R* const transit; // shared, a number for each step of each thread: what goes from thread to thread
+
+    // The thread's place: channel, and which steps of a tile.
+    int lanes;
+    int lane;        // among those of its channel
+    int own_channel; // in the block
+    int64_t channel;
+    bool exists;
+
+    SSM_DEVICE SelectiveScanTile(const SequenceShape& shape, int64_t groups, int64_t states, int lanes,
+                                 SelectiveScanItem& work, R* transit)
+        : shape(shape), groups(groups), states(states), work(work), transit(transit), lanes(lanes) {
+        lane = static_cast<int>(threadIdx.x) & (lanes - 1);
+        own_channel = static_cast<int>(threadIdx.x) / lanes;
+    }
+
+    // For the whole block: a sequence, a chunk of it, a group and a part of its channels, as many as there are in the block
+    // `sets` times. The item lies in shared memory, because few of its numbers are needed at a time.
+    SSM_DEVICE void take(int64_t item, int64_t parts, int64_t sets, int64_t chunks, int64_t tile) {
+        __syncthreads(); // the item before is done with
+        if (threadIdx.x == 0) {
+            const int64_t per_group = shape.channels / groups;
+            int64_t rest = item / parts;
+            const int64_t part = item - rest * parts;
+            const int64_t group_row = rest;
+            rest = group_row / groups;
+            work.group = group_row - rest * groups;
+            const int64_t state_row = rest / chunks;
+            work.chunk = rest - state_row * chunks;
+            work.span = span_of_row(shape, state_row);
+            const int64_t length = work.span.length;
+            const int64_t tiles = (length + tile - 1) / tile;
+            const int64_t chunk_steps = (tiles + chunks - 1) / chunks * tile;
+            work.begin = work.chunk * chunk_steps < length ? work.chunk * chunk_steps : length;
+            work.end = work.begin + chunk_steps < length ? work.begin + chunk_steps : length;
+            work.end_channel = (work.group + 1) * per_group;
+            work.first_channel = work.group * per_group + part * sets * (static_cast<int>(blockDim.x) / lanes);
+        }
+        __syncthreads();
+        channel = work.first_channel + own_channel;
+        exists = channel < work.end_channel;
+    }
+
+    // For the whole block: the channels behind those it has.
+    SSM_DEVICE void take_next_channels() {
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            work.first_channel += static_cast<int>(blockDim.x) / lanes;
+        }
+        __syncthreads();
+        channel = work.first_channel + own_channel;
+        exists = channel < work.end_channel;
+    }
+
+    SSM_DEVICE int64_t offset(const Sequence& sequence, int64_t at_channel, int64_t step) const {
+        return work.span.batch * sequence.batch_stride + at_channel * sequence.channel_stride +
+               (work.span.begin + step) * sequence.time_stride;
+    }
+
+    // The thread's steps of a tensor, zero where there is none. Contiguous in channels, they change hands in shared memory,
+    // so that neighbouring threads read neighbouring elements.
+    SSM_DEVICE void load(const Sequence& sequence, int64_t tile_begin, int tile_steps, R (&values)[steps]) {
+        const T* data = static_cast<const T*>(sequence.data);
+        if (shape.layout == Layout::time_contiguous) {
+            const int first = lane * steps;
+            const T* own = data + (exists ? offset(sequence, channel, tile_begin + first) : 0);
+            const int count = exists ? tile_steps - first : 0;
+            constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
+            if (count >= steps && is_aligned(own, per_vector * sizeof(T))) {
+#pragma unroll
+                for (int i = 0; i < steps; i += per_vector) {
+                    const Vector<T, per_vector> vector = load_vector<per_vector>(own + i);
+#pragma unroll
+                    for (int k = 0; k < per_vector; ++k) {
+                        values[i + k] = widen(vector[k]);
+                    }
+                }
+            } else {
+#pragma unroll
+                for (int i = 0; i < steps; ++i) {
+                    values[i] = i < count ? widen(own[i]) : R(0);
+                }
+            }
+        } else {
+            R* staged = transit;
+            const int threads = static_cast<int>(blockDim.x);
+            const int channels = threads / lanes;
+            __syncthreads();
+            for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
+                const int step = i / channels;
+                const int from = i - step * channels;
+                if (work.first_channel + from < work.end_channel) {
+                    staged[step % steps * threads + from * lanes + step / steps] =
+                        widen(data[offset(sequence, work.first_channel + from, tile_begin + step)]);
+                }
+            }
+            __syncthreads();
+#pragma unroll
+            for (int i = 0; i < steps; ++i) {
+                values[i] = exists && lane * steps + i < tile_steps ? staged[i * threads + threadIdx.x] : R(0);
+            }
+        }
+    }
+
+    SSM_DEVICE void store(const Sequence& sequence, int64_t tile_begin, int tile_steps, const R (&values)[steps]) {
+        T* data = static_cast<T*>(sequence.data);
+        if (shape.layout == Layout::time_contiguous) {
+            const int first = lane * steps;
+            T* own = data + (exists ? offset(sequence, channel, tile_begin + first) : 0);
+            const int left = tile_steps - first;
+            const int count = exists ? left : 0;
+            constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
+            if (count >= steps && is_aligned(own, per_vector * sizeof(T))) {
+#pragma unroll
+                for (int i = 0; i < steps; i += per_vector) {
+                    Vector<T, per_vector> vector;
+#pragma unroll
+                    for (int k = 0; k < per_vector; ++k) {
+                        vector[k] = narrow<T>(values[i + k]);
+                    }
+                    store_vector<per_vector>(own + i, vector);
+                }
+            } else {
+#pragma unroll
+                for (int i = 0; i < steps; ++i) {
+                    if (i < count) {
+                        own[i] = narrow<T>(values[i]);
+                    }
+                }
+            }
+        } else {
+            R* staged = transit;
+            const int threads = static_cast<int>(blockDim.x);
+            const int channels = threads / lanes;
+            __syncthreads();
+#pragma unroll
+            for (int i = 0; i < steps; ++i) {
+                staged[i * threads + threadIdx.x] = values[i];
+            }
+            __syncthreads();
+            for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
+                const int step = i / channels;
+                const int from = i - step * channels;
+                if (work.first_channel + from < work.end_channel) {
+                    data[offset(sequence, work.first_channel + from, tile_begin + step)] =
+                        narrow<T>(staged[step % steps * threads + from * lanes + step / steps]);
+                }
+            }
+        }
+    }
+
+    // States [first, first + count) of b or c of the tile into shared memory.
+    SSM_DEVICE void stage(const StateSequence& sequence, int64_t first, int count, int64_t tile_begin, int tile_steps,
+                          S* staged) {
+        const StateInput* data = static_cast<const StateInput*>(sequence.data) + work.span.batch * sequence.batch_stride +
+                                 work.group * sequence.group_stride + first * sequence.state_stride +
+                                 (work.span.begin + tile_begin) * sequence.time_stride;
+        const int row = lanes * steps;
+        const int threads = static_cast<int>(blockDim.x);
+        const bool by_time = sequence.time_stride == 1;
+        // Neighbouring threads take neighbouring elements: of time, or of states.
+        for (int i = static_cast<int>(threadIdx.x); i < count * row; i += threads) {
+            const int n = by_time ? i / row : i % count;
+            const int step = by_time ? i % row : i / count;
+            S value = number<S>(0);
+            if (step < tile_steps) {
+                value = widen(data[n * sequence.state_stride + step * sequence.time_stride]);
+            }
+            staged[n * row + staged_position<steps, width>(step, lanes)] = value;
+        }
+    }
+
+    // `width` of the lane's steps from step i on, of one state of b or c.
+    SSM_DEVICE Vector<S, width> read(bool is_constant, S constant, const S* staged, int row_index, int i) const {
+        if (!is_constant) {
+            return load_vector<width>(staged + row_index * (lanes * steps) + (i / width * lanes + lane) * width);
+        }
+        Vector<S, width> vector;
+#pragma unroll
+        for (int k = 0; k < width; ++k) {
+            vector[k] = constant;
+        }
+        return vector;
+    }
+    SSM_DEVICE S constant_of(const StateSequence& sequence, int64_t n) const {
+        return exists && sequence.is_constant ? static_cast<const S*>(sequence.data)[channel * states + n] : number<S>(0);
+    }
+};
+
+int64_t ceil_divide(int64_t x, int64_t y) {
+    return x / y + (x % y != 0);
+}
+
+// Calls f with values of the storage type and of the type of states.
+template <typename Params, typename Function>
+int32_t dispatch_selective_scan(const Params& params, const Function& f) {
+    const bool complex = is_complex(params.state);
+    switch (params.type) {
+    case DataType::float32:
+        return complex ? f(float{}, Complex<float>{}) : f(float{}, float{});
+    case DataType::float64:
+        return complex ? f(double{}, Complex<double>{}) : f(double{}, double{});
+    case DataType::float16:
+        return complex ? f(Half{}, Complex<float>{}) : f(Half{}, float{});
+    case DataType::bfloat16:
+        return complex ? f(BFloat16{}, Complex<float>{}) : f(BFloat16{}, float{});
+    default:
+        return fail(error_internal, "a backend was called with a type that core should have refused");
+    }
+}
+
+} // namespace
+} // namespace ssm

@@ -188,6 +188,38 @@ def duality(x, dt, a, b, c, d, z, dt_bias, initial, ids):
     return (y + d[:, None] * x) * z / (1 + np.exp(-z)), state
 
 
+def duality_backward(x, dt, a, b, c, d, z, dt_bias, initial, ids, grad_y, grad_last):
+    """The gradients of duality by the names of the operation's outputs."""
+    batch, length, heads, channels = x.shape
+    s, gate = np.logaddexp(0, dt + dt_bias), 1 / (1 + np.exp(-z))
+    groups = np.arange(heads) // (heads // b.shape[2])
+    wide_b, wide_c = b[:, :, groups], c[:, :, groups]
+    decays = np.exp(s * a)
+    decays[:, 1:][ids[:, 1:] != ids[:, :-1]] = 0
+    states = [initial]
+    for t in range(length):
+        states.append(decays[:, t, :, None, None] * states[-1]
+                      + (s[:, t, :, None] * x[:, t])[..., None] * wide_b[:, t, :, None])
+    y = np.stack([(states[t + 1] * wide_c[:, t, :, None]).sum(-1) for t in range(length)], 1) + d[:, None] * x
+    g = grad_y * z * gate
+    result = dict(grad_x=d[:, None] * g, grad_z=grad_y * y * gate * (1 + z * (1 - gate)), grad_d=(g * x).sum((0, 1, 3)))
+    grad_b, grad_c, grad_s, through = np.zeros_like(wide_b), np.zeros_like(wide_c), np.zeros_like(s), np.zeros_like(s)
+    behind = grad_last
+    for t in reversed(range(length)):
+        behind = behind + g[:, t, :, :, None] * wide_c[:, t, :, None]
+        of_input = (behind * wide_b[:, t, :, None]).sum(-1)
+        result["grad_x"][:, t] += s[:, t, :, None] * of_input
+        grad_c[:, t] = (g[:, t, :, :, None] * states[t + 1]).sum(2)
+        grad_b[:, t] = s[:, t, :, None] * (behind * x[:, t, :, :, None]).sum(2)
+        through[:, t] = decays[:, t] * (behind * states[t]).sum((2, 3))
+        grad_s[:, t] = (x[:, t] * of_input).sum(-1) + a * through[:, t]
+        behind = decays[:, t, :, None, None] * behind
+    grad_dt = grad_s / (1 + np.exp(-(dt + dt_bias)))
+    per_group = lambda array: array.reshape(batch, length, b.shape[2], -1, b.shape[3]).sum(3)
+    return dict(result, grad_b=per_group(grad_b), grad_c=per_group(grad_c), grad_dt=grad_dt, grad_a=(s * through).sum((0, 1)),
+                grad_dt_bias=grad_dt.sum((0, 1)), grad_initial_state=behind)
+
+
 # ---- Checks that need no files -----------------------------------------------------------------------------------------
 
 TOLERANCES = {"float32": 5e-6, "complex64": 5e-6, "float64": 1e-12, "complex128": 1e-12, "float16": 2e-3}
@@ -363,6 +395,20 @@ def check_ssd(context, results, dtype, batch, length, heads, channels, groups, s
         results.add("ssd", label, max(error_of(out.to_host(), y), error_of(out_last.to_host(), last)), tolerance)
 
 
+def check_ssd_backward(context, results, dtype, batch, length, heads, channels, groups, states):
+    inputs = ssd_inputs(dtype, batch, length, heads, channels, groups, states)
+    inputs.update(grad_y=randoms(17, dtype)(inputs["x"].shape),
+                  grad_last_state=randoms(18, state_type(dtype))(inputs["initial_state"].shape))
+    expected = duality_backward(*widened(*inputs.values()))
+    outputs = {name: context.empty(array.shape, dtype if array.ndim > 1 and "state" not in name else state_type(dtype))
+               for name, array in expected.items()}
+    context.run("ssd_backward", **{name: context.to_device(array) for name, array in inputs.items()}, **outputs, dt_softplus=1)
+    tolerance = TOLERANCES[np.dtype(dtype).name] * (4 if np.dtype(dtype) == np.float16 else 10)
+    label = f"{np.dtype(dtype).name} {batch}x{length}x{heads}x{channels} g{groups} n{states}"
+    for name, array in expected.items():
+        results.add("ssd_backward", f"{label} {name}", error_of(outputs[name].to_host(), array), tolerance)
+
+
 def run_checks(context, results, only, lengths):
     wanted = lambda name: not only or only == name
     for length in lengths:
@@ -379,6 +425,10 @@ def run_checks(context, results, only, lengths):
             if wanted("ssd") and np.dtype(dtype).kind == "f" and length < 2000:
                 for heads, channels, groups, states in ((4, 8, 2, 16), (2, 70, 1, 100)):
                     results.attempt("ssd", f"{np.dtype(dtype).name} {length}", lambda: check_ssd(
+                        context, results, dtype, 2, length, heads, channels, groups, states))
+            if wanted("ssd_backward") and np.dtype(dtype).kind == "f" and length < 1000:
+                for heads, channels, groups, states in ((4, 8, 2, 16), (2, 70, 1, 100)):
+                    results.attempt("ssd_backward", f"{np.dtype(dtype).name} {length}", lambda: check_ssd_backward(
                         context, results, dtype, 2, length, heads, channels, groups, states))
         for dtype in (np.float32, np.float64):
             if wanted("associative_scan"):

@@ -11,6 +11,7 @@
 #include "core/params/selective_scan.h"
 #include "core/params/selective_state_update.h"
 #include "core/params/ssd.h"
+#include "core/params/ssd_backward.h"
 #include "ssmcuda/ssmcuda.h"
 
 namespace ssm {
@@ -91,6 +92,8 @@ struct Backend {
                                                 uint64_t* bytes);
     int32_t (*ssd)(BackendContext* context, const SsdParams* params);
     int32_t (*ssd_workspace)(BackendContext* context, const SsdParams* params, uint64_t* bytes);
+    int32_t (*ssd_backward)(BackendContext* context, const SsdBackwardParams* params);
+    int32_t (*ssd_backward_workspace)(BackendContext* context, const SsdBackwardParams* params, uint64_t* bytes);
 };
 
 constexpr uint32_t backend_abi = 1;

@@ -296,6 +296,8 @@ constexpr Backend table() {
     b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
     b.ssd = ssd;
     b.ssd_workspace = ssd_workspace;
+    b.ssd_backward = ssd_backward;
+    b.ssd_backward_workspace = ssd_backward_workspace;
     return b;
 }
 

@@ -42,7 +42,8 @@ const char* name_of(Operation operation) {
                                         "selective_scan",
                                         "causal_conv1d",
                                         "causal_conv1d_backward",
-                                        "ssd"};
+                                        "ssd",
+                                        "ssd_backward"};
     return names[static_cast<int>(operation)];
 }
 
@@ -380,6 +381,22 @@ int32_t Call::with_args(Run run) {
         args.y = at("y");
         args.last_state = at("last_state");
         return run(ssm_ssd, ssm_ssd_workspace, args);
+    }
+    case Operation::ssd_backward: {
+        ssm_ssd_backward_args args{};
+        set_ssd_inputs(args, problem, at);
+        args.grad_y = at("grad_y");
+        args.grad_last_state = at("grad_last_state");
+        args.grad_x = at("grad_x");
+        args.grad_dt = at("grad_dt");
+        args.grad_a = at("grad_a");
+        args.grad_b = at("grad_b");
+        args.grad_c = at("grad_c");
+        args.grad_d = at("grad_d");
+        args.grad_z = at("grad_z");
+        args.grad_dt_bias = at("grad_dt_bias");
+        args.grad_initial_state = at("grad_initial_state");
+        return run(ssm_ssd_backward, ssm_ssd_backward_workspace, args);
     }
     }
     return SSM_ERROR_INTERNAL;

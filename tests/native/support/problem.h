@@ -57,7 +57,8 @@ enum class Operation {
     selective_scan,
     causal_conv1d,
     causal_conv1d_backward,
-    ssd
+    ssd,
+    ssd_backward
 };
 const char* name_of(Operation operation);
 

@@ -320,6 +320,37 @@ std::vector<Problem> ssd(const Size& size) {
     return result;
 }
 
+std::vector<Problem> ssd_backward(const Size& size) {
+    Random random(size.seed + 1000);
+    std::vector<Problem> result;
+    for (const Problem& forward : ssd(size)) {
+        Problem problem = forward;
+        problem.operation = Operation::ssd_backward;
+        problem.outputs.clear();
+        const Tensor& x = forward.inputs.at("x");
+        problem.inputs["grad_y"] = uniform(x.type, x.shape, -1, 1, random);
+        for (const auto& [name, tensor] : forward.inputs)
+            if (name != "seq_idx" && name != "cu_seqlens")
+                problem.outputs["grad_" + name] = tensor;
+        if (forward.outputs.count("last_state")) {
+            const Tensor& states = forward.outputs.at("last_state");
+            problem.inputs["grad_last_state"] = uniform(states.type, states.shape, -2, 2, random);
+        }
+        result.push_back(problem);
+    }
+    // Gradients left out: all but one, and those that need something of the others' calculation.
+    for (const char* only : {"grad_x", "grad_dt", "grad_b", "grad_c", "grad_z", "grad_initial_state"}) {
+        Problem problem = result[0];
+        problem.outputs = {{only, result[0].outputs.at(only)}};
+        result.push_back(problem);
+    }
+    // Gradients of what was absent.
+    Problem absent = result[1];
+    absent.outputs["grad_d"] = absent.outputs["grad_dt_bias"] = absent.inputs.at("a");
+    result.push_back(absent);
+    return result;
+}
+
 struct ConvolutionOptions {
     int64_t width;
     bool silu, with_bias, with_states;
@@ -398,6 +429,8 @@ std::vector<Problem> problems(Operation operation, const Size& size) {
         return causal_conv1d_backward(size);
     case Operation::ssd:
         return ssd(size);
+    case Operation::ssd_backward:
+        return ssd_backward(size);
     }
     return {};
 }

@@ -423,6 +423,105 @@ Reference ssd(const Problem& problem) {
     return result;
 }
 
+// Gradients of ssd, or with `magnitudes` what they would be if every term had its magnitude: what rounding can change, in
+// any order of the sums, is a few units in the last place of that.
+std::map<std::string, std::vector<double>> ssd_gradients(const Problem& problem, bool magnitudes) {
+    const auto part = [magnitudes](double value) { return magnitudes ? std::abs(value) : value; };
+    const Tensor* z = find(problem.inputs, "z");
+    const Tensor* initial = find(problem.inputs, "initial_state");
+    const Tensor* grad_last = find(problem.inputs, "grad_last_state");
+    const Tensor& x = problem.inputs.at("x");
+    std::map<std::string, std::vector<double>> result;
+    for (const char* name : {"x", "dt", "a", "b", "c"})
+        result[std::string("grad_") + name].resize(problem.inputs.at(name).values.size());
+    const Tensor* d = find(problem.inputs, "d");
+    const Tensor* grad_d = find(problem.outputs, "grad_d");
+    result["grad_d"].resize(d ? d->values.size() : grad_d ? grad_d->values.size() : x.shape[2]);
+    result["grad_z"].resize(x.values.size());
+    result["grad_dt_bias"].resize(x.shape[2]);
+    if (const Tensor* wanted = find(problem.outputs, "grad_initial_state"))
+        result["grad_initial_state"].resize(wanted->values.size());
+    for (const Segment& segment : segments_of(problem, x.shape[0], x.shape[1]))
+        for (int64_t head = 0; head < x.shape[2]; ++head) {
+            const SsdHead at(problem, segment, head);
+            const int64_t size = at.channels * at.states, length = segment.end - segment.begin;
+            std::vector<double> h((length + 1) * size), behind(size);
+            for (int64_t i = 0; i < size; ++i) {
+                h[i] = initial ? part(initial->values[at.state_index(0, 0) + i].real()) : 0;
+                behind[i] = grad_last ? part(grad_last->values[at.state_index(0, 0) + i].real()) : 0;
+            }
+            std::vector<double> decays(length);
+            for (int64_t k = 0; k < length; ++k) {
+                const int64_t t = segment.begin + k;
+                const StepSize s = at.step(t);
+                decays[k] = at.restarts(t) ? 0 : std::exp(s.value * at.rate);
+                for (int64_t p = 0; p < at.channels; ++p)
+                    for (int64_t n = 0; n < at.states; ++n) {
+                        const int64_t i = p * at.states + n;
+                        h[(k + 1) * size + i] =
+                            decays[k] * h[k * size + i] +
+                            part(s.value * at.value("x", at.x_index(t, p)) * at.value("b", at.b_index(t, n)));
+                    }
+            }
+            for (int64_t k = length - 1; k >= 0; --k) {
+                const int64_t t = segment.begin + k;
+                const StepSize s = at.step(t);
+                double direct = 0, through = 0;
+                for (int64_t p = 0; p < at.channels; ++p) {
+                    const int64_t index = at.x_index(t, p);
+                    const double input = part(at.value("x", index)), given = at.value("grad_y", index);
+                    double gate = 1, slope = 0;
+                    if (z) {
+                        const double value = z->values[index].real(), sigmoid = 1 / (1 + std::exp(-value));
+                        gate = value * sigmoid;
+                        slope = magnitudes ? sigmoid * (1 + std::abs(value) * (1 - sigmoid))
+                                           : sigmoid * (1 + value * (1 - sigmoid));
+                    }
+                    const double g = part(given * gate), skip = part(at.skip(p));
+                    double y = skip * input, grad_x = 0;
+                    for (int64_t n = 0; n < at.states; ++n) {
+                        const int64_t i = p * at.states + n;
+                        const double b = part(at.value("b", at.b_index(t, n))), c = part(at.value("c", at.b_index(t, n)));
+                        behind[i] += g * c;
+                        y += h[(k + 1) * size + i] * c;
+                        grad_x += behind[i] * b;
+                        result["grad_c"][at.b_index(t, n)] += g * h[(k + 1) * size + i];
+                        result["grad_b"][at.b_index(t, n)] += part(s.value) * behind[i] * input;
+                        through += behind[i] * decays[k] * h[k * size + i];
+                        behind[i] *= decays[k];
+                    }
+                    direct += input * grad_x;
+                    result["grad_x"][index] = part(s.value) * grad_x + skip * g;
+                    result["grad_z"][index] = part(given) * y * slope;
+                    result["grad_d"]
+                          [result["grad_d"].size() == static_cast<size_t>(at.heads) ? head : head * at.channels + p] +=
+                        g * input;
+                }
+                const double grad_s = direct + part(at.rate) * through, slope = s.slope;
+                result["grad_a"][head] += part(s.value) * through;
+                result["grad_dt"][at.step_index(t)] = grad_s * slope;
+                result["grad_dt_bias"][head] += grad_s * slope;
+            }
+            if (result.count("grad_initial_state"))
+                for (int64_t i = 0; i < size; ++i)
+                    result["grad_initial_state"][at.state_index(0, 0) + i] = behind[i];
+        }
+    return result;
+}
+
+Reference ssd_backward(const Problem& problem) {
+    Reference result;
+    const Type type = problem.inputs.at("x").type;
+    const auto values = ssd_gradients(problem, false), magnitudes = ssd_gradients(problem, true);
+    const double unit = 32 * roundoff(state_type(type)) + (is_half(type) ? 6 * roundoff(type) : 0);
+    for (const auto& [name, tensor] : problem.outputs) {
+        Expected* expected = prepare(result, problem, name.c_str());
+        for (int64_t i = 0; i < tensor.size(); ++i)
+            store(expected, values.at(name)[i], unit * magnitudes.at(name)[i], i);
+    }
+    return result;
+}
+
 // Of causal_conv1d, forward and backward alike: one channel of one sequence.
 struct ConvolutionRow {
     const Problem& problem;
@@ -553,6 +652,8 @@ Reference reference(const Problem& problem) {
         return causal_conv1d_backward(problem);
     case Operation::ssd:
         return ssd(problem);
+    case Operation::ssd_backward:
+        return ssd_backward(problem);
     }
     return {};
 }

@@ -495,7 +495,7 @@ SSM_API int32_t ssm_ssd_workspace(ssm_context* context, const ssm_ssd_args* args
 
 /** Gradients of ssd. With g = grad_y silu(z), H_t the state and D_t the gradient of the loss by it:
  *  D_t = g_t c_t^T + exp(s_{t+1} a) D_{t+1}, grad_x = s D b + d g, grad_b = s D^T x and grad_c = H^T g, summed over the heads
- *  of a group, grad_s = x^T D b + a exp(s a) <D_t, H_{t-1}>, grad_z = grad_y (h c + d x) silu'(z). grad_last_state is added
+ *  of a group, grad_s = x^T D b + a exp(s a) (D_t . H_{t-1}), grad_z = grad_y (h c + d x) silu'(z). grad_last_state is added
  *  to the last D. Where s is at a limit, dt has no gradient. Without a step, gradients of parameters are zero. */
 typedef struct ssm_ssd_backward_args {
     /** sizeof(ssm_ssd_backward_args). */

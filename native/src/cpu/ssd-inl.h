@@ -12,6 +12,8 @@
 
 #include "core/params/ssd.h"
 
+#include <cmath>
+
 HWY_BEFORE_NAMESPACE();
 namespace ssm::cpu::HWY_NAMESPACE {
 namespace {
@@ -25,8 +27,9 @@ HWY_INLINE Vec<Lane> decay_of(Vec<Lane> high, Vec<Lane> low) {
         return exp<Lane>(hn::Add(high, low));
 }
 
-// Steps of one head. The logarithms of the decays are summed in double and kept in two parts, so that their differences are
-// good to the last place however far from the chunk's start; quotients of the exponentials would overflow.
+// Steps of one head. The logarithms of the decays are summed in double, with what rounding loses, and kept in two parts, so
+// that their differences are good to the last place however far from the chunk's start; quotients of the exponentials would
+// overflow.
 template <class Lane>
 struct ChunkDecays {
     alignas(64) Lane biased[most_ssd_chunk]; // dt + dt_bias
@@ -81,11 +84,13 @@ HWY_NOINLINE void read_decays(const SsdInputs& p, int64_t batch, int64_t head, i
         hn::Store(s, d, chunk.s + i);
     }
     const double a = static_cast<double>(static_cast<const Lane*>(p.a)[head]) * unit;
-    double sum = 0;
+    double sum = 0, rest = 0; // rest: what the sum and its terms have lost to rounding
     for (int64_t i = 0; i < steps; ++i) {
-        sum += static_cast<double>(chunk.s[i]) * a;
+        const double s = static_cast<double>(chunk.s[i]), term = s * a, next = sum + term, back = next - sum;
+        rest += (sum - (next - back)) + (term - back) + std::fma(s, a, -term);
+        sum = next;
         chunk.high[i] = static_cast<Lane>(sum);
-        chunk.low[i] = static_cast<Lane>(sum - static_cast<double>(chunk.high[i]));
+        chunk.low[i] = static_cast<Lane>(sum - static_cast<double>(chunk.high[i]) + rest);
     }
     chunk.steps = steps;
     chunk.sum = sum / unit;

@@ -39,8 +39,20 @@ SSM_DEVICE double decay_of(double high, double low) {
     return exp(high + low);
 }
 
-// The steps of a chunk. The logarithms of the decays are summed in double and kept in two parts, so that their differences
-// are good to the last place however far from the chunk's start; quotients of the exponentials would overflow.
+// A sum and what rounding has lost of it.
+struct PreciseSum {
+    double value;
+    double rest;
+};
+SSM_DEVICE PreciseSum operator+(PreciseSum x, PreciseSum y) {
+    const double sum = x.value + y.value;
+    const double back = sum - x.value;
+    return {sum, x.rest + y.rest + ((x.value - (sum - back)) + (y.value - back))};
+}
+
+// The steps of a chunk. The logarithms of the decays are summed in double, with what rounding loses, and kept in two parts,
+// so that their differences are good to the last place however far from the chunk's start; quotients of the exponentials
+// would overflow.
 template <typename T, int tile = tile_size<T>>
 struct SsdSteps {
     using R = Compute<T>;
@@ -103,35 +115,37 @@ SSM_DEVICE void read_steps(const SsdInputs& p, const Span& span, int64_t head, i
     __syncthreads();
     if (warp_id() == 0) {
         const double a = static_cast<double>(static_cast<const R*>(p.a)[head]) * unit;
-        double sums[each];
+        PreciseSum sums[each];
         int restarts[each];
 #pragma unroll
         for (int i = 0; i < each; ++i) {
-            sums[i] = static_cast<double>(steps.s[lane_id() * each + i]) * a + (i > 0 ? sums[i - 1] : 0.0);
+            const double s = static_cast<double>(steps.s[lane_id() * each + i]);
+            const PreciseSum term{s * a, fma(s, a, -(s * a))};
+            sums[i] = i > 0 ? sums[i - 1] + term : term;
             restarts[i] = steps.restarts[lane_id() * each + i] + (i > 0 ? restarts[i - 1] : 0);
         }
-        double sum = sums[each - 1];
+        PreciseSum sum = sums[each - 1];
         int restart = restarts[each - 1];
         for (int delta = 1; delta < warp_size; delta *= 2) {
-            const double sum_before = shuffle_up(sum, delta);
+            const PreciseSum sum_before = shuffle_up(sum, delta);
             const int restart_before = shuffle_up(restart, delta);
             if (lane_id() >= delta) {
-                sum += sum_before;
+                sum = sum_before + sum;
                 restart += restart_before;
             }
         }
-        double sum_before = shuffle_up(sum, 1);
+        PreciseSum sum_before = shuffle_up(sum, 1);
         int restart_before = shuffle_up(restart, 1);
         if (lane_id() == 0) {
-            sum_before = 0;
+            sum_before = {0, 0};
             restart_before = 0;
         }
 #pragma unroll
         for (int i = 0; i < each; ++i) {
-            const double total = sum_before + sums[i];
-            const R high = static_cast<R>(total);
+            const PreciseSum total = sum_before + sums[i];
+            const R high = static_cast<R>(total.value);
             steps.high[lane_id() * each + i] = high;
-            steps.low[lane_id() * each + i] = static_cast<R>(total - static_cast<double>(high));
+            steps.low[lane_id() * each + i] = static_cast<R>(total.value - static_cast<double>(high) + total.rest);
             steps.restarts[lane_id() * each + i] = restart_before + restarts[i];
         }
     }

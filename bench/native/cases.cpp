@@ -309,6 +309,67 @@ class SelectiveStateUpdate : public Case {
     ssm_selective_state_update_args args{};
 };
 
+// Mamba-2's heads with everything that the model uses: d, z, dt_bias and softplus; one group.
+class Ssd : public Case {
+  public:
+    Ssd(ssm_context* context, Type type, int64_t batch, int64_t length, int64_t heads, int64_t channels, int64_t states)
+        : context(context), x(context, type, {batch, length, heads, channels}), dt(context, type, {batch, length, heads}),
+          z(context, type, x.shape), y(context, type, x.shape), b(context, type, {batch, length, 1, states}),
+          c(context, type, b.shape), a(context, state_of(type), {heads}), d(context, state_of(type), {heads}),
+          dt_bias(context, state_of(type), {heads}) {
+        x.fill(-1, 1, 1);
+        dt.fill(-1, 1, 2);
+        z.fill(-1, 1, 3);
+        b.fill(-1, 1, 4);
+        c.fill(-1, 1, 5);
+        a.fill(-16, -1, 6);
+        d.fill(0.5, 1, 7);
+        dt_bias.fill(-7, -2, 8);
+        y.poison();
+        args.struct_size = sizeof args;
+        args.dt_softplus = 1;
+        args.x = x.view();
+        args.dt = dt.view();
+        args.a = a.view();
+        args.b = b.view();
+        args.c = c.view();
+        args.d = d.view();
+        args.z = z.view();
+        args.dt_bias = dt_bias.view();
+        args.y = y.view();
+        bytes = 3.0 * double(x.bytes()) + 2.0 * double(b.bytes()) + double(dt.bytes());
+        // Per channel, state and step: two multiply-adds, which no way of computing it can do without.
+        flops = double(count_of(x.shape)) * 4.0 * double(states);
+    }
+    void run() override { check(ssm_ssd(context, &args), "ssm_ssd"); }
+    void verify() override {
+        const int64_t batch = x.shape[0] - 1, heads = x.shape[2], channels = x.shape[3], states = b.shape[3];
+        const int64_t length = std::min<int64_t>(x.shape[1], 300);
+        for (const auto& [head, channel] : {std::pair<int64_t, int64_t>{0, 0}, {heads - 1, channels - 1}}) {
+            std::vector<double> state(static_cast<size_t>(states), 0.0);
+            for (int64_t t = 0; t < length; ++t) {
+                const auto at = [&](const Tensor& tensor) { return tensor.read({batch, t, head, channel}, 1)[0]; };
+                const std::vector<double> b0 = b.read({batch, t, 0, 0}, states), c0 = c.read({batch, t, 0, 0}, states);
+                const double s = std::log1p(std::exp(dt.read({batch, t, head}, 1)[0] + dt_bias.read({head}, 1)[0]));
+                const double decay = std::exp(s * a.read({head}, 1)[0]), gate = at(z) / (1 + std::exp(-at(z)));
+                double sum = d.read({head}, 1)[0] * at(x), magnitude = std::abs(sum);
+                for (size_t n = 0; n < size_t(states); ++n) {
+                    state[n] = decay * state[n] + s * at(x) * b0[n];
+                    sum += state[n] * c0[n];
+                    magnitude += std::abs(state[n] * c0[n]);
+                }
+                expect_near(at(y), sum * gate, 2 * magnitude * std::abs(gate), x.type, "ssd");
+            }
+        }
+    }
+
+  private:
+    static Type state_of(Type type) { return type == Type::float64 ? Type::float64 : Type::float32; }
+    ssm_context* const context;
+    Tensor x, dt, z, y, b, c, a, d, dt_bias;
+    ssm_ssd_args args{};
+};
+
 // As Mamba has it before its scan: four weights, a bias and silu.
 class CausalConv1d : public Case {
   public:
@@ -484,6 +545,19 @@ std::vector<CaseEntry> all_cases(bool quick) {
     update("mamba2-2.7b", Type::float32, Type::float32, batch, 80, 64, 128);
     for (Type state : {Type::float32, Type::float16, Type::bfloat16})
         update("mamba2-2.7b", Type::bfloat16, state, batch, 80, 64, 128);
+    const auto duality = [&](const std::string& model, Type type, int64_t batches, int64_t steps, int64_t heads,
+                             bool latency = false) {
+        const Shape shape{batches, steps, heads, 64};
+        cases.push_back({"ssd", model + " " + text_of(shape) + " N128", type, latency, [=](ssm_context* context) {
+                             return std::make_unique<Ssd>(context, type, batches, steps, heads, 64, 128);
+                         }});
+    };
+    for (Type type : {Type::float32, Type::bfloat16}) {
+        duality("mamba2-130m", type, 1, quick ? 128 : 2048, 24);
+        duality("mamba2-2.7b", type, 1, quick ? 128 : 2048, 80);
+        if (!quick)
+            duality("mamba2-130m", type, 8, 4096, 24);
+    }
     for (Type type : {Type::float32, Type::bfloat16})
         for (const Layout layout : {Layout::time, Layout::channels})
             convolution("mamba-130m", type, {quick ? 1 : 8, 1536, quick ? 512 : 2048}, layout, 4);

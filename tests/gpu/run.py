@@ -174,6 +174,20 @@ def selective(u, dt, a, b, c, d, z, dt_bias, initial):
     return (y + d[:, None] * u) * z / (1 + np.exp(-z)), state
 
 
+def duality(x, dt, a, b, c, d, z, dt_bias, initial, ids):
+    """ssd with softplus: x, z (B,L,H,P), dt (B,L,H), b, c (B,L,G,N), ids (B,L); y, last_state and everything in between."""
+    s = np.logaddexp(0, dt + dt_bias)
+    groups = np.arange(x.shape[2]) // (x.shape[2] // b.shape[2])
+    b, c = b[:, :, groups], c[:, :, groups]
+    state, y = initial, np.empty_like(x)
+    for t in range(x.shape[1]):
+        if t:
+            state = state * (ids[:, t] == ids[:, t - 1])[:, None, None, None]
+        state = np.exp(s[:, t] * a)[..., None, None] * state + (s[:, t, :, None] * x[:, t])[..., None] * b[:, t, :, None]
+        y[:, t] = (state * c[:, t, :, None]).sum(-1)
+    return (y + d[:, None] * x) * z / (1 + np.exp(-z)), state
+
+
 # ---- Checks that need no files -----------------------------------------------------------------------------------------
 
 TOLERANCES = {"float32": 5e-6, "complex64": 5e-6, "float64": 1e-12, "complex128": 1e-12, "float16": 2e-3}
@@ -326,6 +340,29 @@ def check_selective_state_update(context, results, dtype, state_dtype, batch, he
     results.add("selective_state_update", label + ", other slots", 0.0 if same else np.inf, 0.0, "a slot of nobody was written")
 
 
+def ssd_inputs(dtype, batch, length, heads, channels, groups, states):
+    uniform, wide_uniform = randoms(14, dtype), randoms(15, state_type(dtype))
+    return dict(x=uniform((batch, length, heads, channels)), dt=uniform((batch, length, heads)),
+                a=wide_uniform((heads,), -8, -0.1), b=uniform((batch, length, groups, states)),
+                c=uniform((batch, length, groups, states)), d=wide_uniform((heads,)),
+                z=uniform((batch, length, heads, channels)), dt_bias=wide_uniform((heads,), -4, -1),
+                initial_state=wide_uniform((batch, heads, channels, states)),
+                seq_idx=np.cumsum(np.random.default_rng(16).random((batch, length)) < 0.02, 1).astype(np.int32))
+
+
+def check_ssd(context, results, dtype, batch, length, heads, channels, groups, states):
+    inputs = ssd_inputs(dtype, batch, length, heads, channels, groups, states)
+    y, last = duality(*widened(*inputs.values()))
+    device = {name: context.to_device(array) for name, array in inputs.items()}
+    # With 16-bit storage the tensor cores take factors that are rounded to it.
+    tolerance = TOLERANCES[np.dtype(dtype).name] * (2 if np.dtype(dtype) == np.float16 else 4)
+    for chunk in (0, 16, 256):
+        out, out_last = context.empty(y.shape, dtype), context.empty(last.shape, state_type(dtype))
+        context.run("ssd", **device, y=out, last_state=out_last, dt_softplus=1, chunk_size=chunk)
+        label = f"{np.dtype(dtype).name} {batch}x{length}x{heads}x{channels} g{groups} n{states} chunk {chunk}"
+        results.add("ssd", label, max(error_of(out.to_host(), y), error_of(out_last.to_host(), last)), tolerance)
+
+
 def run_checks(context, results, only, lengths):
     wanted = lambda name: not only or only == name
     for length in lengths:
@@ -339,6 +376,10 @@ def run_checks(context, results, only, lengths):
             if wanted("selective_scan") and np.dtype(dtype).kind == "f" and length < 10000:
                 results.attempt("selective_scan", f"{np.dtype(dtype).name} {length}", lambda: check_selective_scan(
                     context, results, dtype, 2, 6, 2, 16, length))
+            if wanted("ssd") and np.dtype(dtype).kind == "f" and length < 2000:
+                for heads, channels, groups, states in ((4, 8, 2, 16), (2, 70, 1, 100)):
+                    results.attempt("ssd", f"{np.dtype(dtype).name} {length}", lambda: check_ssd(
+                        context, results, dtype, 2, length, heads, channels, groups, states))
         for dtype in (np.float32, np.float64):
             if wanted("associative_scan"):
                 for channels_last in (False, True):

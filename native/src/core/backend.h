@@ -10,6 +10,7 @@
 #include "core/params/linear_recurrence_backward.h"
 #include "core/params/selective_scan.h"
 #include "core/params/selective_state_update.h"
+#include "core/params/ssd.h"
 #include "ssmcuda/ssmcuda.h"
 
 namespace ssm {
@@ -88,6 +89,8 @@ struct Backend {
     int32_t (*causal_conv1d_backward)(BackendContext* context, const CausalConv1dBackwardParams* params);
     int32_t (*causal_conv1d_backward_workspace)(BackendContext* context, const CausalConv1dBackwardParams* params,
                                                 uint64_t* bytes);
+    int32_t (*ssd)(BackendContext* context, const SsdParams* params);
+    int32_t (*ssd_workspace)(BackendContext* context, const SsdParams* params, uint64_t* bytes);
 };
 
 constexpr uint32_t backend_abi = 1;

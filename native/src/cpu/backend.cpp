@@ -121,7 +121,7 @@ int32_t set_threads(BackendContext* context, int32_t threads) {
 int32_t set_option(BackendContext* context, const char* name, int64_t value) {
     static const char* const names[] = {
         "associative_scan.tile",       "linear_recurrence.tile", "linear_recurrence_backward.tile", "selective_scan.tile",
-        "selective_state_update.tile", "causal_conv1d.tile",     "causal_conv1d_backward.tile",
+        "selective_state_update.tile", "causal_conv1d.tile",     "causal_conv1d_backward.tile",     "ssd.tile",
     };
     for (const char* known : names) {
         if (std::strcmp(known, name) == 0) {
@@ -294,6 +294,8 @@ constexpr Backend table() {
     b.causal_conv1d_workspace = causal_conv1d_workspace;
     b.causal_conv1d_backward = causal_conv1d_backward;
     b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
+    b.ssd = ssd;
+    b.ssd_workspace = ssd_workspace;
     return b;
 }
 

@@ -263,6 +263,8 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"causal_conv1d.path", 1},
         {"causal_conv1d_backward.tile", INT32_MAX},
         {"causal_conv1d_backward.path", 1},
+        {"ssd.tile", INT32_MAX},
+        {"ssd.path", INT32_MAX},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {
@@ -587,6 +589,8 @@ const Backend* table() {
         b.causal_conv1d_workspace = causal_conv1d_workspace;
         b.causal_conv1d_backward = run<CausalConv1dBackwardParams, causal_conv1d_backward>;
         b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
+        b.ssd = run<SsdParams, ssd>;
+        b.ssd_workspace = ssd_workspace;
         return b;
     }();
     return &backend;

@@ -221,4 +221,29 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_causal_conv1d_backward_args.grad_bias", (byte*)&value.GradBias - (byte*)&value);
         Layout.Check("ssm_causal_conv1d_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
     }
+
+    [Test]
+    public void SsmSsdArgs()
+    {
+        SsmSsdArgs value = default;
+        Layout.Check("ssm_ssd_args", sizeof(SsmSsdArgs));
+        Layout.Check("ssm_ssd_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_ssd_args.dt_softplus", (byte*)&value.DtSoftplus - (byte*)&value);
+        Layout.Check("ssm_ssd_args.chunk_size", (byte*)&value.ChunkSize - (byte*)&value);
+        Layout.Check("ssm_ssd_args.dt_min", (byte*)&value.DtMin - (byte*)&value);
+        Layout.Check("ssm_ssd_args.dt_max", (byte*)&value.DtMax - (byte*)&value);
+        Layout.Check("ssm_ssd_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_ssd_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_ssd_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_ssd_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_ssd_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_ssd_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_ssd_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_ssd_args.dt_bias", (byte*)&value.DtBias - (byte*)&value);
+        Layout.Check("ssm_ssd_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_ssd_args.seq_idx", (byte*)&value.SeqIdx - (byte*)&value);
+        Layout.Check("ssm_ssd_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_ssd_args.y", (byte*)&value.Y - (byte*)&value);
+        Layout.Check("ssm_ssd_args.last_state", (byte*)&value.LastState - (byte*)&value);
+    }
 }

@@ -395,6 +395,131 @@ class SelectiveStateUpdate : public Case {
     ssm_selective_state_update_args args{};
 };
 
+// Mamba-2's heads with everything that the model uses: d, z, dt_bias and softplus; one group. Backward: all gradients.
+class Ssd : public Case {
+  public:
+    Ssd(ssm_context* context, Type type, int64_t batch, int64_t length, int64_t heads, int64_t channels, int64_t states,
+        bool backward)
+        : context(context), x(context, type, {batch, length, heads, channels}), dt(context, type, {batch, length, heads}),
+          z(context, type, x.shape), y(context, type, x.shape), b(context, type, {batch, length, 1, states}),
+          c(context, type, b.shape), a(context, state_of(type), {heads}), d(context, state_of(type), {heads}),
+          dt_bias(context, state_of(type), {heads}), grad_y(context, type, backward ? x.shape : Shape{1}),
+          grad_x(context, type, grad_y.shape), grad_z(context, type, grad_y.shape),
+          grad_dt(context, type, backward ? dt.shape : Shape{1}), grad_b(context, type, backward ? b.shape : Shape{1}),
+          grad_c(context, type, grad_b.shape), grad_a(context, state_of(type), {heads}),
+          grad_d(context, state_of(type), {heads}), grad_dt_bias(context, state_of(type), {heads}), backward(backward) {
+        x.fill(-1, 1, 1);
+        dt.fill(-1, 1, 2);
+        z.fill(-1, 1, 3);
+        b.fill(-1, 1, 4);
+        c.fill(-1, 1, 5);
+        a.fill(-16, -1, 6);
+        grad_y.fill(-1, 1, 9);
+        grad_x.poison();
+        grad_c.poison();
+        d.fill(0.5, 1, 7);
+        dt_bias.fill(-7, -2, 8);
+        y.poison();
+        args.struct_size = sizeof args;
+        args.dt_softplus = 1;
+        args.x = x.view();
+        args.dt = dt.view();
+        args.a = a.view();
+        args.b = b.view();
+        args.c = c.view();
+        args.d = d.view();
+        args.z = z.view();
+        args.dt_bias = dt_bias.view();
+        args.y = y.view();
+        bytes = 3.0 * double(x.bytes()) + 2.0 * double(b.bytes()) + double(dt.bytes());
+        // Per channel, state and step: two multiply-adds, which no way of computing it can do without.
+        flops = double(count_of(x.shape)) * 4.0 * double(states);
+        if (!backward)
+            return;
+        gradients.struct_size = sizeof gradients;
+        gradients.dt_softplus = 1;
+        gradients.x = x.view();
+        gradients.dt = dt.view();
+        gradients.a = a.view();
+        gradients.b = b.view();
+        gradients.c = c.view();
+        gradients.d = d.view();
+        gradients.z = z.view();
+        gradients.dt_bias = dt_bias.view();
+        gradients.grad_y = grad_y.view();
+        gradients.grad_x = grad_x.view();
+        gradients.grad_z = grad_z.view();
+        gradients.grad_dt = grad_dt.view();
+        gradients.grad_a = grad_a.view();
+        gradients.grad_b = grad_b.view();
+        gradients.grad_c = grad_c.view();
+        gradients.grad_d = grad_d.view();
+        gradients.grad_dt_bias = grad_dt_bias.view();
+        bytes = 5.0 * double(x.bytes()) + 4.0 * double(b.bytes()) + 2.0 * double(dt.bytes());
+        flops *= 2.5; // the states again, their gradients, and what these give for x, b and c
+    }
+    void run() override {
+        if (backward)
+            check(ssm_ssd_backward(context, &gradients), "ssm_ssd_backward");
+        else
+            check(ssm_ssd(context, &args), "ssm_ssd");
+    }
+    void verify() override {
+        if (backward)
+            return verify_backward();
+        const int64_t batch = x.shape[0] - 1, heads = x.shape[2], channels = x.shape[3], states = b.shape[3];
+        const int64_t length = std::min<int64_t>(x.shape[1], 300);
+        for (const auto& [head, channel] : {std::pair<int64_t, int64_t>{0, 0}, {heads - 1, channels - 1}}) {
+            std::vector<double> state(static_cast<size_t>(states), 0.0);
+            for (int64_t t = 0; t < length; ++t) {
+                const auto at = [&](const Tensor& tensor) { return tensor.read({batch, t, head, channel}, 1)[0]; };
+                const std::vector<double> b0 = b.read({batch, t, 0, 0}, states), c0 = c.read({batch, t, 0, 0}, states);
+                const double s = std::log1p(std::exp(dt.read({batch, t, head}, 1)[0] + dt_bias.read({head}, 1)[0]));
+                const double decay = std::exp(s * a.read({head}, 1)[0]), gate = at(z) / (1 + std::exp(-at(z)));
+                double sum = d.read({head}, 1)[0] * at(x), magnitude = std::abs(sum);
+                for (size_t n = 0; n < size_t(states); ++n) {
+                    state[n] = decay * state[n] + s * at(x) * b0[n];
+                    sum += state[n] * c0[n];
+                    magnitude += std::abs(state[n] * c0[n]);
+                }
+                expect_near(at(y), sum * gate, 2 * magnitude * std::abs(gate), x.type, "ssd");
+            }
+        }
+    }
+
+  private:
+    // grad_x of two channels, in the last steps.
+    void verify_backward() {
+        const int64_t batch = x.shape[0] - 1, heads = x.shape[2], channels = x.shape[3], states = b.shape[3];
+        const int64_t length = x.shape[1], first = std::max<int64_t>(0, length - 300);
+        for (const auto& [head, channel] : {std::pair<int64_t, int64_t>{0, 0}, {heads - 1, channels - 1}}) {
+            std::vector<double> behind(static_cast<size_t>(states), 0.0);
+            for (int64_t t = length - 1; t >= first; --t) {
+                const auto at = [&](const Tensor& tensor) { return tensor.read({batch, t, head, channel}, 1)[0]; };
+                const std::vector<double> b0 = b.read({batch, t, 0, 0}, states), c0 = c.read({batch, t, 0, 0}, states);
+                const double s = std::log1p(std::exp(dt.read({batch, t, head}, 1)[0] + dt_bias.read({head}, 1)[0]));
+                const double decay = std::exp(s * a.read({head}, 1)[0]);
+                const double g = at(grad_y) * at(z) / (1 + std::exp(-at(z)));
+                double sum = d.read({head}, 1)[0] * g, magnitude = std::abs(sum);
+                for (size_t n = 0; n < size_t(states); ++n) {
+                    behind[n] += g * c0[n];
+                    sum += s * behind[n] * b0[n];
+                    magnitude += std::abs(s * behind[n] * b0[n]);
+                    behind[n] *= decay;
+                }
+                expect_near(at(grad_x), sum, 4 * magnitude, x.type, "ssd_backward");
+            }
+        }
+    }
+    static Type state_of(Type type) { return type == Type::float64 ? Type::float64 : Type::float32; }
+    ssm_context* const context;
+    Tensor x, dt, z, y, b, c, a, d, dt_bias;
+    Tensor grad_y, grad_x, grad_z, grad_dt, grad_b, grad_c, grad_a, grad_d, grad_dt_bias;
+    const bool backward;
+    ssm_ssd_args args{};
+    ssm_ssd_backward_args gradients{};
+};
+
 // As Mamba has it before its scan: four weights, a bias and silu.
 class CausalConv1d : public Case {
   public:
@@ -582,6 +707,20 @@ std::vector<CaseEntry> all_cases(bool quick) {
     update("mamba2-2.7b", Type::float32, Type::float32, batch, 80, 64, 128);
     for (Type state : {Type::float32, Type::float16, Type::bfloat16})
         update("mamba2-2.7b", Type::bfloat16, state, batch, 80, 64, 128);
+    const auto duality = [&](const std::string& model, Type type, int64_t batches, int64_t steps, int64_t heads) {
+        const Shape shape{batches, steps, heads, 64};
+        for (const bool backward : {false, true})
+            cases.push_back({backward ? "ssd_backward" : "ssd", model + " " + text_of(shape) + " N128", type, false,
+                             [=](ssm_context* context) {
+                                 return std::make_unique<Ssd>(context, type, batches, steps, heads, 64, 128, backward);
+                             }});
+    };
+    for (Type type : {Type::float32, Type::bfloat16}) {
+        duality("mamba2-130m", type, 1, quick ? 128 : 2048, 24);
+        duality("mamba2-2.7b", type, 1, quick ? 128 : 2048, 80);
+        if (!quick)
+            duality("mamba2-130m", type, 8, 4096, 24);
+    }
     for (Type type : {Type::float32, Type::bfloat16})
         for (const Layout layout : {Layout::time, Layout::channels})
             convolution("mamba-130m", type, {quick ? 1 : 8, 1536, quick ? 512 : 2048}, layout, 4);

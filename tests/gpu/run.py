@@ -201,6 +201,52 @@ def selective_backward(u, dt, a, b, c, d, z, dt_bias, initial, grad_y, grad_last
                 grad_dt_bias=grad_dt.sum((0, 2)), grad_initial_state=carry)
 
 
+def duality(x, dt, a, b, c, d, z, dt_bias, initial, ids):
+    """ssd with softplus: x, z (B,L,H,P), dt (B,L,H), b, c (B,L,G,N), ids (B,L); y, last_state and everything in between."""
+    s = np.logaddexp(0, dt + dt_bias)
+    groups = np.arange(x.shape[2]) // (x.shape[2] // b.shape[2])
+    b, c = b[:, :, groups], c[:, :, groups]
+    state, y = initial, np.empty_like(x)
+    for t in range(x.shape[1]):
+        if t:
+            state = state * (ids[:, t] == ids[:, t - 1])[:, None, None, None]
+        state = np.exp(s[:, t] * a)[..., None, None] * state + (s[:, t, :, None] * x[:, t])[..., None] * b[:, t, :, None]
+        y[:, t] = (state * c[:, t, :, None]).sum(-1)
+    return (y + d[:, None] * x) * z / (1 + np.exp(-z)), state
+
+
+def duality_backward(x, dt, a, b, c, d, z, dt_bias, initial, ids, grad_y, grad_last):
+    """The gradients of duality by the names of the operation's outputs."""
+    batch, length, heads, channels = x.shape
+    s, gate = np.logaddexp(0, dt + dt_bias), 1 / (1 + np.exp(-z))
+    groups = np.arange(heads) // (heads // b.shape[2])
+    wide_b, wide_c = b[:, :, groups], c[:, :, groups]
+    decays = np.exp(s * a)
+    decays[:, 1:][ids[:, 1:] != ids[:, :-1]] = 0
+    states = [initial]
+    for t in range(length):
+        states.append(decays[:, t, :, None, None] * states[-1]
+                      + (s[:, t, :, None] * x[:, t])[..., None] * wide_b[:, t, :, None])
+    y = np.stack([(states[t + 1] * wide_c[:, t, :, None]).sum(-1) for t in range(length)], 1) + d[:, None] * x
+    g = grad_y * z * gate
+    result = dict(grad_x=d[:, None] * g, grad_z=grad_y * y * gate * (1 + z * (1 - gate)), grad_d=(g * x).sum((0, 1, 3)))
+    grad_b, grad_c, grad_s, through = np.zeros_like(wide_b), np.zeros_like(wide_c), np.zeros_like(s), np.zeros_like(s)
+    behind = grad_last
+    for t in reversed(range(length)):
+        behind = behind + g[:, t, :, :, None] * wide_c[:, t, :, None]
+        of_input = (behind * wide_b[:, t, :, None]).sum(-1)
+        result["grad_x"][:, t] += s[:, t, :, None] * of_input
+        grad_c[:, t] = (g[:, t, :, :, None] * states[t + 1]).sum(2)
+        grad_b[:, t] = s[:, t, :, None] * (behind * x[:, t, :, :, None]).sum(2)
+        through[:, t] = decays[:, t] * (behind * states[t]).sum((2, 3))
+        grad_s[:, t] = (x[:, t] * of_input).sum(-1) + a * through[:, t]
+        behind = decays[:, t, :, None, None] * behind
+    grad_dt = grad_s / (1 + np.exp(-(dt + dt_bias)))
+    per_group = lambda array: array.reshape(batch, length, b.shape[2], -1, b.shape[3]).sum(3)
+    return dict(result, grad_b=per_group(grad_b), grad_c=per_group(grad_c), grad_dt=grad_dt, grad_a=(s * through).sum((0, 1)),
+                grad_dt_bias=grad_dt.sum((0, 1)), grad_initial_state=behind)
+
+
 # ---- Checks that need no files -----------------------------------------------------------------------------------------
 
 TOLERANCES = {"float32": 5e-6, "complex64": 5e-6, "float64": 1e-12, "complex128": 1e-12, "float16": 2e-3}
@@ -376,6 +422,43 @@ def check_selective_state_update(context, results, dtype, state_dtype, batch, he
     results.add("selective_state_update", label + ", other slots", 0.0 if same else np.inf, 0.0, "a slot of nobody was written")
 
 
+def ssd_inputs(dtype, batch, length, heads, channels, groups, states):
+    uniform, wide_uniform = randoms(14, dtype), randoms(15, state_type(dtype))
+    return dict(x=uniform((batch, length, heads, channels)), dt=uniform((batch, length, heads)),
+                a=wide_uniform((heads,), -8, -0.1), b=uniform((batch, length, groups, states)),
+                c=uniform((batch, length, groups, states)), d=wide_uniform((heads,)),
+                z=uniform((batch, length, heads, channels)), dt_bias=wide_uniform((heads,), -4, -1),
+                initial_state=wide_uniform((batch, heads, channels, states)),
+                seq_idx=np.cumsum(np.random.default_rng(16).random((batch, length)) < 0.02, 1).astype(np.int32))
+
+
+def check_ssd(context, results, dtype, batch, length, heads, channels, groups, states):
+    inputs = ssd_inputs(dtype, batch, length, heads, channels, groups, states)
+    y, last = duality(*widened(*inputs.values()))
+    device = {name: context.to_device(array) for name, array in inputs.items()}
+    # With 16-bit storage the tensor cores take factors that are rounded to it.
+    tolerance = TOLERANCES[np.dtype(dtype).name] * (2 if np.dtype(dtype) == np.float16 else 4)
+    for chunk in (0, 16, 256):
+        out, out_last = context.empty(y.shape, dtype), context.empty(last.shape, state_type(dtype))
+        context.run("ssd", **device, y=out, last_state=out_last, dt_softplus=1, chunk_size=chunk)
+        label = f"{np.dtype(dtype).name} {batch}x{length}x{heads}x{channels} g{groups} n{states} chunk {chunk}"
+        results.add("ssd", label, max(error_of(out.to_host(), y), error_of(out_last.to_host(), last)), tolerance)
+
+
+def check_ssd_backward(context, results, dtype, batch, length, heads, channels, groups, states):
+    inputs = ssd_inputs(dtype, batch, length, heads, channels, groups, states)
+    inputs.update(grad_y=randoms(17, dtype)(inputs["x"].shape),
+                  grad_last_state=randoms(18, state_type(dtype))(inputs["initial_state"].shape))
+    expected = duality_backward(*widened(*inputs.values()))
+    outputs = {name: context.empty(array.shape, dtype if array.ndim > 1 and "state" not in name else state_type(dtype))
+               for name, array in expected.items()}
+    context.run("ssd_backward", **{name: context.to_device(array) for name, array in inputs.items()}, **outputs, dt_softplus=1)
+    tolerance = TOLERANCES[np.dtype(dtype).name] * (4 if np.dtype(dtype) == np.float16 else 10)
+    label = f"{np.dtype(dtype).name} {batch}x{length}x{heads}x{channels} g{groups} n{states}"
+    for name, array in expected.items():
+        results.add("ssd_backward", f"{label} {name}", error_of(outputs[name].to_host(), array), tolerance)
+
+
 def run_checks(context, results, only, lengths):
     wanted = lambda name: not only or only == name
     for length in lengths:
@@ -393,6 +476,14 @@ def run_checks(context, results, only, lengths):
                 for channels, groups in ((6, 2), (70, 1)):
                     results.attempt("selective_scan_backward", f"{np.dtype(dtype).name} {length}",
                                     lambda: check_selective_scan_backward(context, results, dtype, 2, channels, groups, 16, length))
+            if wanted("ssd") and np.dtype(dtype).kind == "f" and length < 2000:
+                for heads, channels, groups, states in ((4, 8, 2, 16), (2, 70, 1, 100)):
+                    results.attempt("ssd", f"{np.dtype(dtype).name} {length}", lambda: check_ssd(
+                        context, results, dtype, 2, length, heads, channels, groups, states))
+            if wanted("ssd_backward") and np.dtype(dtype).kind == "f" and length < 1000:
+                for heads, channels, groups, states in ((4, 8, 2, 16), (2, 70, 1, 100)):
+                    results.attempt("ssd_backward", f"{np.dtype(dtype).name} {length}", lambda: check_ssd_backward(
+                        context, results, dtype, 2, length, heads, channels, groups, states))
         for dtype in (np.float32, np.float64):
             if wanted("associative_scan"):
                 for channels_last in (False, True):

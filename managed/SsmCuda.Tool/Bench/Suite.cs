@@ -15,5 +15,7 @@ internal static class Suite
         .. SelectiveStateUpdateBenchmarks.Definitions(quick),
         .. CausalConv1dBenchmarks.Definitions(quick),
         .. CausalConv1dBackwardBenchmarks.Definitions(quick),
+        .. SsdBenchmarks.Definitions(quick),
+        .. SsdBackwardBenchmarks.Definitions(quick),
     ];
 }

@@ -50,6 +50,15 @@ internal sealed class CaseRun(SsmContext context, ConformanceCase conformance, b
         return isComplex ? Bind(MemoryMarshal.Cast<double, Complex>(widened), shape) : Bind<double>(widened, shape);
     }
 
+    /// <summary>An input of 32-bit integers. Absent where the case lacks it.</summary>
+    public ReadOnlyTensorView Integers(string name)
+    {
+        asked.Add(name);
+        return conformance.Inputs.TryGetValue(name, out var tensor)
+            ? Bind<int>(tensor.ToIntegers(), ShapeOf(tensor, false))
+            : default;
+    }
+
     /// <summary>An output, poisoned, so that an element that is not written is not right by chance. Absent where the case has no
     /// reference for it.</summary>
     public TensorView Output(string name, bool isComplex = false)

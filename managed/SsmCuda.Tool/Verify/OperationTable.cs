@@ -16,6 +16,8 @@ internal static class OperationTable
         ["selective_state_update"] = SelectiveStateUpdateCase.Run,
         ["causal_conv1d"] = CausalConv1dCase.Run,
         ["causal_conv1d_backward"] = CausalConv1dBackwardCase.Run,
+        ["ssd"] = SsdCase.Run,
+        ["ssd_backward"] = SsdBackwardCase.Run,
     };
 
     public static IEnumerable<string> Names => Operations.Keys;

@@ -13,6 +13,10 @@ internal sealed record SafetensorsTensor(string Name, string DataType, long[] Sh
         ? MemoryMarshal.Cast<byte, float>(Data.Span).ToArray()
         : throw new InvalidDataException($"tensor {Name}: F32 expected, {DataType} found");
 
+    public int[] ToIntegers() => DataType == "I32"
+        ? MemoryMarshal.Cast<byte, int>(Data.Span).ToArray()
+        : throw new InvalidDataException($"tensor {Name}: I32 expected, {DataType} found");
+
     public double[] ToDoubles() => DataType == "F64"
         ? MemoryMarshal.Cast<byte, double>(Data.Span).ToArray()
         : throw new InvalidDataException($"tensor {Name}: F64 expected, {DataType} found");

@@ -483,6 +483,118 @@ namespace SsmCuda.Interop
         public DLTensor* GradInitialState;
     }
 
+    /// <summary>Mamba-2's state space duality, chunk by chunk as matrix products. With s = dt + dt_bias, through softplus
+    /// where asked and then held between dt_min and dt_max, h_t = exp(s a) h_{t-1} + s x_t b_t^T and y_t = (h_t c_t + d
+    /// x_t) silu(z_t). The state restarts from zero at every step whose seq_idx differs from that of the step before it
+    /// in the same sequence.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmSsdArgs
+    {
+        /// <summary>sizeof(ssm_ssd_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: s = softplus(dt + dt_bias).</summary>
+        public int DtSoftplus;
+        /// <summary>Steps that are computed together, at most; 0: chosen. Results depend on it by rounding
+        /// alone.</summary>
+        public long ChunkSize;
+        /// <summary>The least that s may be; 0: no limit.</summary>
+        public double DtMin;
+        /// <summary>The most that s may be, at least dt_min; 0: no limit.</summary>
+        public double DtMax;
+        /// <summary>in required (B,L,H,P): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in required (B,L,H): the type of x.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (H): the state type of x.</summary>
+        public DLTensor* A;
+        /// <summary>in required (B,L,G,N): the type of x; H / G neighbouring heads read the same group.</summary>
+        public DLTensor* B;
+        /// <summary>in required (B,L,G,N): the type of x.</summary>
+        public DLTensor* C;
+        /// <summary>in optional (H) or (H,P): the state type of x; zero if absent.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (B,L,H,P): the type of x; without it y is not gated.</summary>
+        public DLTensor* Z;
+        /// <summary>in optional (H): the state type of x; zero if absent.</summary>
+        public DLTensor* DtBias;
+        /// <summary>in optional (R,H,P,N): the state type of x; zero if absent. Kept whatever the first seq_idx
+        /// is.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (B,L): int32; may take a value again later.</summary>
+        public DLTensor* SeqIdx;
+        /// <summary>in optional (S+1): int64, where packed sequences start and end.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>out required (B,L,H,P): the type of x.</summary>
+        public DLTensor* Y;
+        /// <summary>out optional (R,H,P,N): the state type of x; h after the last step.</summary>
+        public DLTensor* LastState;
+    }
+
+    /// <summary>Gradients of ssd. With g = grad_y silu(z), H_t the state and D_t the gradient of the loss by it: D_t =
+    /// g_t c_t^T + exp(s_{t+1} a) D_{t+1}, grad_x = s D b + d g, grad_b = s D^T x and grad_c = H^T g, summed over the
+    /// heads of a group, grad_s = x^T D b + a exp(s a) (D_t . H_{t-1}), grad_z = grad_y (h c + d x) silu'(z).
+    /// grad_last_state is added to the last D. Where s is at a limit, dt has no gradient. Without a step, gradients of
+    /// parameters are zero.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmSsdBackwardArgs
+    {
+        /// <summary>sizeof(ssm_ssd_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: as in the forward call.</summary>
+        public int DtSoftplus;
+        /// <summary>Steps that are computed together, at most; 0: chosen. Results depend on it by rounding
+        /// alone.</summary>
+        public long ChunkSize;
+        /// <summary>As in the forward call.</summary>
+        public double DtMin;
+        /// <summary>As in the forward call.</summary>
+        public double DtMax;
+        /// <summary>in required (B,L,H,P): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in required (B,L,H): the type of x.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (H): the state type of x.</summary>
+        public DLTensor* A;
+        /// <summary>in required (B,L,G,N): the type of x.</summary>
+        public DLTensor* B;
+        /// <summary>in required (B,L,G,N): the type of x.</summary>
+        public DLTensor* C;
+        /// <summary>in optional (H) or (H,P): the state type of x; as in the forward call.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (B,L,H,P): the type of x; as in the forward call.</summary>
+        public DLTensor* Z;
+        /// <summary>in optional (H): the state type of x; as in the forward call.</summary>
+        public DLTensor* DtBias;
+        /// <summary>in optional (R,H,P,N): the state type of x; as in the forward call.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (B,L): int32, as in the forward call.</summary>
+        public DLTensor* SeqIdx;
+        /// <summary>in optional (S+1): int64, as in the forward call.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>in required (B,L,H,P): the type of x.</summary>
+        public DLTensor* GradY;
+        /// <summary>in optional (R,H,P,N): the state type of x; zero if absent.</summary>
+        public DLTensor* GradLastState;
+        /// <summary>out optional (B,L,H,P): the type of x.</summary>
+        public DLTensor* GradX;
+        /// <summary>out optional (B,L,H): the type of x.</summary>
+        public DLTensor* GradDt;
+        /// <summary>out optional (H): the state type of x.</summary>
+        public DLTensor* GradA;
+        /// <summary>out optional (B,L,G,N): the type of x.</summary>
+        public DLTensor* GradB;
+        /// <summary>out optional (B,L,G,N): the type of x.</summary>
+        public DLTensor* GradC;
+        /// <summary>out optional (H) or (H,P): the state type of x; shaped as d where d is given.</summary>
+        public DLTensor* GradD;
+        /// <summary>out optional (B,L,H,P): the type of x; needs z.</summary>
+        public DLTensor* GradZ;
+        /// <summary>out optional (H): the state type of x.</summary>
+        public DLTensor* GradDtBias;
+        /// <summary>out optional (R,H,P,N): the state type of x.</summary>
+        public DLTensor* GradInitialState;
+    }
+
     /// <summary>The functions of ssmcuda.h. Handles are SafeHandles, which live through the call; the functions that
     /// release something take bare pointers, because ReleaseHandle calls them.</summary>
     internal static unsafe partial class NativeMethods
@@ -731,5 +843,21 @@ namespace SsmCuda.Interop
         /// <summary>ssm_causal_conv1d_backward_workspace.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv1d_backward_workspace")]
         public static partial int CausalConv1dBackwardWorkspace(ContextHandle context, SsmCausalConv1dBackwardArgs* args, ulong* bytes);
+
+        /// <summary>ssm_ssd.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_ssd")]
+        public static partial int Ssd(ContextHandle context, SsmSsdArgs* args);
+
+        /// <summary>ssm_ssd_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_ssd_workspace")]
+        public static partial int SsdWorkspace(ContextHandle context, SsmSsdArgs* args, ulong* bytes);
+
+        /// <summary>ssm_ssd_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_ssd_backward")]
+        public static partial int SsdBackward(ContextHandle context, SsmSsdBackwardArgs* args);
+
+        /// <summary>ssm_ssd_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_ssd_backward_workspace")]
+        public static partial int SsdBackwardWorkspace(ContextHandle context, SsmSsdBackwardArgs* args, ulong* bytes);
     }
 }

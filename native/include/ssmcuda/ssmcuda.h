@@ -507,6 +507,113 @@ SSM_API int32_t ssm_causal_conv1d_backward(ssm_context* context, const ssm_causa
 SSM_API int32_t ssm_causal_conv1d_backward_workspace(ssm_context* context, const ssm_causal_conv1d_backward_args* args,
                                                      uint64_t* bytes);
 
+/** Mamba-2's state space duality, chunk by chunk as matrix products. With s = dt + dt_bias, through softplus where asked and
+ *  then held between dt_min and dt_max, h_t = exp(s a) h_{t-1} + s x_t b_t^T and y_t = (h_t c_t + d x_t) silu(z_t). The
+ * state restarts from zero at every step whose seq_idx differs from that of the step before it in the same sequence. */
+typedef struct ssm_ssd_args {
+    /** sizeof(ssm_ssd_args). */
+    uint32_t struct_size;
+    /** bool: s = softplus(dt + dt_bias). */
+    int32_t dt_softplus;
+    /** Steps that are computed together, at most; 0: chosen. Results depend on it by rounding alone. */
+    int64_t chunk_size;
+    /** The least that s may be; 0: no limit. */
+    double dt_min;
+    /** The most that s may be, at least dt_min; 0: no limit. */
+    double dt_max;
+    /** in required (B,L,H,P): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in required (B,L,H): the type of x. */
+    const DLTensor* dt;
+    /** in required (H): the state type of x. */
+    const DLTensor* a;
+    /** in required (B,L,G,N): the type of x; H / G neighbouring heads read the same group. */
+    const DLTensor* b;
+    /** in required (B,L,G,N): the type of x. */
+    const DLTensor* c;
+    /** in optional (H) or (H,P): the state type of x; zero if absent. */
+    const DLTensor* d;
+    /** in optional (B,L,H,P): the type of x; without it y is not gated. */
+    const DLTensor* z;
+    /** in optional (H): the state type of x; zero if absent. */
+    const DLTensor* dt_bias;
+    /** in optional (R,H,P,N): the state type of x; zero if absent. Kept whatever the first seq_idx is. */
+    const DLTensor* initial_state;
+    /** in optional (B,L): int32; may take a value again later. */
+    const DLTensor* seq_idx;
+    /** in optional (S+1): int64, where packed sequences start and end. */
+    const DLTensor* cu_seqlens;
+    /** out required (B,L,H,P): the type of x. */
+    const DLTensor* y;
+    /** out optional (R,H,P,N): the state type of x; h after the last step. */
+    const DLTensor* last_state;
+} ssm_ssd_args;
+SSM_API int32_t ssm_ssd(ssm_context* context, const ssm_ssd_args* args);
+SSM_API int32_t ssm_ssd_workspace(ssm_context* context, const ssm_ssd_args* args, uint64_t* bytes);
+
+/** Gradients of ssd. With g = grad_y silu(z), H_t the state and D_t the gradient of the loss by it:
+ *  D_t = g_t c_t^T + exp(s_{t+1} a) D_{t+1}, grad_x = s D b + d g, grad_b = s D^T x and grad_c = H^T g, summed over the
+ * heads of a group, grad_s = x^T D b + a exp(s a) (D_t . H_{t-1}), grad_z = grad_y (h c + d x) silu'(z). grad_last_state is
+ * added to the last D. Where s is at a limit, dt has no gradient. Without a step, gradients of parameters are zero. */
+typedef struct ssm_ssd_backward_args {
+    /** sizeof(ssm_ssd_backward_args). */
+    uint32_t struct_size;
+    /** bool: as in the forward call. */
+    int32_t dt_softplus;
+    /** Steps that are computed together, at most; 0: chosen. Results depend on it by rounding alone. */
+    int64_t chunk_size;
+    /** As in the forward call. */
+    double dt_min;
+    /** As in the forward call. */
+    double dt_max;
+    /** in required (B,L,H,P): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in required (B,L,H): the type of x. */
+    const DLTensor* dt;
+    /** in required (H): the state type of x. */
+    const DLTensor* a;
+    /** in required (B,L,G,N): the type of x. */
+    const DLTensor* b;
+    /** in required (B,L,G,N): the type of x. */
+    const DLTensor* c;
+    /** in optional (H) or (H,P): the state type of x; as in the forward call. */
+    const DLTensor* d;
+    /** in optional (B,L,H,P): the type of x; as in the forward call. */
+    const DLTensor* z;
+    /** in optional (H): the state type of x; as in the forward call. */
+    const DLTensor* dt_bias;
+    /** in optional (R,H,P,N): the state type of x; as in the forward call. */
+    const DLTensor* initial_state;
+    /** in optional (B,L): int32, as in the forward call. */
+    const DLTensor* seq_idx;
+    /** in optional (S+1): int64, as in the forward call. */
+    const DLTensor* cu_seqlens;
+    /** in required (B,L,H,P): the type of x. */
+    const DLTensor* grad_y;
+    /** in optional (R,H,P,N): the state type of x; zero if absent. */
+    const DLTensor* grad_last_state;
+    /** out optional (B,L,H,P): the type of x. */
+    const DLTensor* grad_x;
+    /** out optional (B,L,H): the type of x. */
+    const DLTensor* grad_dt;
+    /** out optional (H): the state type of x. */
+    const DLTensor* grad_a;
+    /** out optional (B,L,G,N): the type of x. */
+    const DLTensor* grad_b;
+    /** out optional (B,L,G,N): the type of x. */
+    const DLTensor* grad_c;
+    /** out optional (H) or (H,P): the state type of x; shaped as d where d is given. */
+    const DLTensor* grad_d;
+    /** out optional (B,L,H,P): the type of x; needs z. */
+    const DLTensor* grad_z;
+    /** out optional (H): the state type of x. */
+    const DLTensor* grad_dt_bias;
+    /** out optional (R,H,P,N): the state type of x. */
+    const DLTensor* grad_initial_state;
+} ssm_ssd_backward_args;
+SSM_API int32_t ssm_ssd_backward(ssm_context* context, const ssm_ssd_backward_args* args);
+SSM_API int32_t ssm_ssd_backward_workspace(ssm_context* context, const ssm_ssd_backward_args* args, uint64_t* bytes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -11,6 +11,8 @@
 #include "core/params/selective_scan.h"
 #include "core/params/selective_scan_backward.h"
 #include "core/params/selective_state_update.h"
+#include "core/params/ssd.h"
+#include "core/params/ssd_backward.h"
 #include "ssmcuda/ssmcuda.h"
 
 namespace ssm {
@@ -92,6 +94,10 @@ struct Backend {
     int32_t (*selective_scan_backward)(BackendContext* context, const SelectiveScanBackwardParams* params);
     int32_t (*selective_scan_backward_workspace)(BackendContext* context, const SelectiveScanBackwardParams* params,
                                                  uint64_t* bytes);
+    int32_t (*ssd)(BackendContext* context, const SsdParams* params);
+    int32_t (*ssd_workspace)(BackendContext* context, const SsdParams* params, uint64_t* bytes);
+    int32_t (*ssd_backward)(BackendContext* context, const SsdBackwardParams* params);
+    int32_t (*ssd_backward_workspace)(BackendContext* context, const SsdBackwardParams* params, uint64_t* bytes);
 };
 
 constexpr uint32_t backend_abi = 1;

@@ -59,9 +59,14 @@ class Call {
     // The sizes of the sequence operations, as the first tensor gives them; what it may be packed by is checked.
     SequenceShape& read_shape(SequenceShape& shape, const Tensor& sequence, const Tensor& cu_seqlens) {
         expect_rank(sequence, sequence_rank);
+        return read_shape(shape, sequence, 1, 2, cu_seqlens);
+    }
+    // The same where channels (or heads) and time are other dimensions of it.
+    SequenceShape& read_shape(SequenceShape& shape, const Tensor& sequence, int channels, int time,
+                              const Tensor& cu_seqlens) {
         shape.batch = sequence.shape[0];
-        shape.channels = sequence.shape[1];
-        shape.length = length = sequence.shape[2];
+        shape.channels = sequence.shape[channels];
+        shape.length = length = sequence.shape[time];
         shape.sequences = expect_cu_seqlens(cu_seqlens, sequence.name, shape.batch);
         packed_by = &cu_seqlens;
         plan.add_cu_seqlens(shape.cu_seqlens, cu_seqlens);

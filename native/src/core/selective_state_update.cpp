@@ -1,15 +1,11 @@
 // Argument checks of the state update. Every tensor is used in place, whatever its strides: a call is short, and packing
 // would be most of it.
+#include "core/heads.h"
 #include "core/operation.h"
 
 using namespace ssm;
 
 namespace {
-
-using Axis = int64_t HeadTensor::*;
-constexpr Axis of_batch = &HeadTensor::batch_stride, of_head = &HeadTensor::head_stride,
-               of_channel = &HeadTensor::channel_stride, of_state = &HeadTensor::state_stride,
-               of_time = &HeadTensor::time_stride;
 
 // The checked call.
 struct SelectiveStateUpdate : Call<SelectiveStateUpdateParams> {
@@ -84,7 +80,7 @@ struct SelectiveStateUpdate : Call<SelectiveStateUpdateParams> {
                      : expect_shape(*tensor, {batch, groups, params.states});
         for (const Tensor* tensor : {d, dt_bias})
             expect_shape(*tensor, {channels});
-        expect_groups(groups, channels, "channels");
+        expect_groups(b->name, groups, channels, "channels");
         set_sizes(batch, groups, channels / groups, groups, steps);
     }
 
@@ -122,7 +118,7 @@ struct SelectiveStateUpdate : Call<SelectiveStateUpdateParams> {
         for (const Tensor* tensor : {b, c})
             has_time ? expect_shape(*tensor, {batch, steps, groups, params.states})
                      : expect_shape(*tensor, {batch, groups, params.states});
-        expect_groups(groups, heads, "heads");
+        expect_groups(b->name, groups, heads, "heads");
         set_sizes(batch, heads, channels, groups, steps);
     }
 
@@ -153,13 +149,6 @@ struct SelectiveStateUpdate : Call<SelectiveStateUpdateParams> {
         expect_shape(*slots, {batch});
     }
 
-    void expect_groups(int64_t groups, int64_t members, const char* name) const {
-        if (groups < 1 || members % groups != 0) {
-            fail_argument(b->name, "a number of groups that divides the " + std::to_string(members) + " " + name,
-                          std::to_string(groups));
-        }
-    }
-
     void set_sizes(int64_t batch, int64_t heads, int64_t channels, int64_t groups, int64_t steps) {
         params.batch = batch;
         params.heads = heads;
@@ -170,11 +159,7 @@ struct SelectiveStateUpdate : Call<SelectiveStateUpdateParams> {
 
     void place(HeadTensor& target, const Tensor& tensor, std::initializer_list<Axis> axes) {
         const bool is_last_unit = &tensor == a && !params.is_tied;
-        const int64_t* strides = plan.add_strided(target.data, tensor, is_last_unit);
-        if (!strides)
-            return;
-        for (int32_t i = 0; i < tensor.rank; ++i)
-            target.*axes.begin()[i] = strides[i];
+        ssm::place(plan, target, tensor, axes, is_last_unit);
     }
 };
 

@@ -120,9 +120,9 @@ int32_t set_threads(BackendContext* context, int32_t threads) {
 
 int32_t set_option(BackendContext* context, const char* name, int64_t value) {
     static const char* const names[] = {
-        "associative_scan.tile",       "linear_recurrence.tile",       "linear_recurrence_backward.tile",
-        "selective_scan.tile",         "selective_state_update.tile",  "causal_conv1d.tile",
-        "causal_conv1d_backward.tile", "selective_scan_backward.tile",
+        "associative_scan.tile", "linear_recurrence.tile",       "linear_recurrence_backward.tile",
+        "selective_scan.tile",   "selective_scan_backward.tile", "selective_state_update.tile",
+        "causal_conv1d.tile",    "causal_conv1d_backward.tile",  "ssd.tile",
     };
     for (const char* known : names) {
         if (std::strcmp(known, name) == 0) {
@@ -297,6 +297,10 @@ constexpr Backend table() {
     b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
     b.selective_scan_backward = selective_scan_backward;
     b.selective_scan_backward_workspace = selective_scan_backward_workspace;
+    b.ssd = ssd;
+    b.ssd_workspace = ssd_workspace;
+    b.ssd_backward = ssd_backward;
+    b.ssd_backward_workspace = ssd_backward_workspace;
     return b;
 }
 

@@ -23,5 +23,9 @@ int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params)
 int32_t causal_conv1d_workspace(BackendContext* context, const CausalConv1dParams* params, uint64_t* bytes);
 int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwardParams* params);
 int32_t causal_conv1d_backward_workspace(BackendContext* context, const CausalConv1dBackwardParams* params, uint64_t* bytes);
+int32_t ssd(BackendContext* context, const SsdParams* params);
+int32_t ssd_workspace(BackendContext* context, const SsdParams* params, uint64_t* bytes);
+int32_t ssd_backward(BackendContext* context, const SsdBackwardParams* params);
+int32_t ssd_backward_workspace(BackendContext* context, const SsdBackwardParams* params, uint64_t* bytes);
 
 } // namespace ssm::cpu

@@ -265,6 +265,9 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"causal_conv1d.path", 1},
         {"causal_conv1d_backward.tile", INT32_MAX},
         {"causal_conv1d_backward.path", 1},
+        {"ssd.tile", INT32_MAX},
+        {"ssd.path", INT32_MAX},
+        {"ssd_backward.tile", INT32_MAX},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {
@@ -591,6 +594,10 @@ const Backend* table() {
         b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
         b.selective_scan_backward = run<SelectiveScanBackwardParams, selective_scan_backward>;
         b.selective_scan_backward_workspace = selective_scan_backward_workspace;
+        b.ssd = run<SsdParams, ssd>;
+        b.ssd_workspace = ssd_workspace;
+        b.ssd_backward = run<SsdBackwardParams, ssd_backward>;
+        b.ssd_backward_workspace = ssd_backward_workspace;
         return b;
     }();
     return &backend;

@@ -251,4 +251,63 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_causal_conv1d_backward_args.grad_bias", (byte*)&value.GradBias - (byte*)&value);
         Layout.Check("ssm_causal_conv1d_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
     }
+
+    [Test]
+    public void SsmSsdArgs()
+    {
+        SsmSsdArgs value = default;
+        Layout.Check("ssm_ssd_args", sizeof(SsmSsdArgs));
+        Layout.Check("ssm_ssd_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_ssd_args.dt_softplus", (byte*)&value.DtSoftplus - (byte*)&value);
+        Layout.Check("ssm_ssd_args.chunk_size", (byte*)&value.ChunkSize - (byte*)&value);
+        Layout.Check("ssm_ssd_args.dt_min", (byte*)&value.DtMin - (byte*)&value);
+        Layout.Check("ssm_ssd_args.dt_max", (byte*)&value.DtMax - (byte*)&value);
+        Layout.Check("ssm_ssd_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_ssd_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_ssd_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_ssd_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_ssd_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_ssd_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_ssd_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_ssd_args.dt_bias", (byte*)&value.DtBias - (byte*)&value);
+        Layout.Check("ssm_ssd_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_ssd_args.seq_idx", (byte*)&value.SeqIdx - (byte*)&value);
+        Layout.Check("ssm_ssd_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_ssd_args.y", (byte*)&value.Y - (byte*)&value);
+        Layout.Check("ssm_ssd_args.last_state", (byte*)&value.LastState - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmSsdBackwardArgs()
+    {
+        SsmSsdBackwardArgs value = default;
+        Layout.Check("ssm_ssd_backward_args", sizeof(SsmSsdBackwardArgs));
+        Layout.Check("ssm_ssd_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.dt_softplus", (byte*)&value.DtSoftplus - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.chunk_size", (byte*)&value.ChunkSize - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.dt_min", (byte*)&value.DtMin - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.dt_max", (byte*)&value.DtMax - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.dt_bias", (byte*)&value.DtBias - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.seq_idx", (byte*)&value.SeqIdx - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.grad_y", (byte*)&value.GradY - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.grad_last_state", (byte*)&value.GradLastState - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.grad_x", (byte*)&value.GradX - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.grad_dt", (byte*)&value.GradDt - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.grad_a", (byte*)&value.GradA - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.grad_b", (byte*)&value.GradB - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.grad_c", (byte*)&value.GradC - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.grad_d", (byte*)&value.GradD - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.grad_z", (byte*)&value.GradZ - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.grad_dt_bias", (byte*)&value.GradDtBias - (byte*)&value);
+        Layout.Check("ssm_ssd_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
+    }
 }

@@ -36,9 +36,10 @@ const char* name_of(View view) {
 }
 
 const char* name_of(Operation operation) {
-    static const char* const names[] = {"associative_scan",       "linear_recurrence", "linear_recurrence_backward",
-                                        "selective_scan",         "causal_conv1d",     "causal_conv1d_backward",
-                                        "selective_scan_backward"};
+    static const char* const names[] = {
+        "associative_scan", "linear_recurrence",      "linear_recurrence_backward", "selective_scan",
+        "causal_conv1d",    "causal_conv1d_backward", "selective_scan_backward",    "ssd",
+        "ssd_backward"};
     return names[static_cast<int>(operation)];
 }
 
@@ -56,6 +57,10 @@ std::string Problem::describe() const {
     if (operation == Operation::associative_scan)
         text << " combine " << combine << (exclusive ? " exclusive" : "");
     text << (reverse ? " reverse" : "") << (dt_softplus ? " softplus" : "") << (silu ? " silu" : "");
+    if (chunk_size)
+        text << " chunk " << chunk_size;
+    if (dt_min != 0 || dt_max != 0)
+        text << " limits " << dt_min << ".." << dt_max;
     for (const auto& [name, tensor] : inputs) {
         text << " " << name << "(";
         for (size_t axis = 0; axis < tensor.shape.size(); ++axis)
@@ -217,6 +222,7 @@ const char* main_output(Operation operation) {
     case Operation::associative_scan:
     case Operation::selective_scan:
     case Operation::causal_conv1d:
+    case Operation::ssd:
         return "y";
     case Operation::linear_recurrence:
         return "h";
@@ -242,6 +248,31 @@ Call::Call(Context& context, const Problem& problem) : context(context), problem
             tensors[name] = std::make_unique<Placed>(context, tensor, view_of(name), true);
     }
 }
+
+namespace {
+
+// What ssd and its gradients take.
+template <class Args, class At>
+void set_ssd_inputs(Args& args, const Problem& problem, const At& at) {
+    args.struct_size = sizeof args;
+    args.dt_softplus = problem.dt_softplus;
+    args.chunk_size = problem.chunk_size;
+    args.dt_min = problem.dt_min;
+    args.dt_max = problem.dt_max;
+    args.x = at("x");
+    args.dt = at("dt");
+    args.a = at("a");
+    args.b = at("b");
+    args.c = at("c");
+    args.d = at("d");
+    args.z = at("z");
+    args.dt_bias = at("dt_bias");
+    args.initial_state = at("initial_state");
+    args.seq_idx = at("seq_idx");
+    args.cu_seqlens = at("cu_seqlens");
+}
+
+} // namespace
 
 template <class Run>
 int32_t Call::with_args(Run run) {
@@ -366,6 +397,29 @@ int32_t Call::with_args(Run run) {
         args.grad_dt_bias = at("grad_dt_bias");
         args.grad_initial_state = at("grad_initial_state");
         return run(ssm_selective_scan_backward, ssm_selective_scan_backward_workspace, args);
+    }
+    case Operation::ssd: {
+        ssm_ssd_args args{};
+        set_ssd_inputs(args, problem, at);
+        args.y = at("y");
+        args.last_state = at("last_state");
+        return run(ssm_ssd, ssm_ssd_workspace, args);
+    }
+    case Operation::ssd_backward: {
+        ssm_ssd_backward_args args{};
+        set_ssd_inputs(args, problem, at);
+        args.grad_y = at("grad_y");
+        args.grad_last_state = at("grad_last_state");
+        args.grad_x = at("grad_x");
+        args.grad_dt = at("grad_dt");
+        args.grad_a = at("grad_a");
+        args.grad_b = at("grad_b");
+        args.grad_c = at("grad_c");
+        args.grad_d = at("grad_d");
+        args.grad_z = at("grad_z");
+        args.grad_dt_bias = at("grad_dt_bias");
+        args.grad_initial_state = at("grad_initial_state");
+        return run(ssm_ssd_backward, ssm_ssd_backward_workspace, args);
     }
     }
     return SSM_ERROR_INTERNAL;

@@ -57,7 +57,9 @@ enum class Operation {
     selective_scan,
     causal_conv1d,
     causal_conv1d_backward,
-    selective_scan_backward
+    selective_scan_backward,
+    ssd,
+    ssd_backward
 };
 const char* name_of(Operation operation);
 
@@ -69,6 +71,8 @@ struct Problem {
     bool dt_softplus = false;
     bool silu = false;
     ssm_combine combine = SSM_COMBINE_ADD;
+    int64_t chunk_size = 0;
+    double dt_min = 0, dt_max = 0;
     std::map<std::string, Tensor> inputs;
     std::map<std::string, Tensor> outputs; // what is asked for: type and shape; the values do not matter
     std::map<std::string, View> views;     // compact where not named

@@ -275,6 +275,110 @@ std::vector<Problem> selective_scan_backward(const Size& size) {
     return result;
 }
 
+struct SsdOptions {
+    int64_t channels, states, groups; // groups 0: one for each head
+    bool softplus;
+    int d; // 1: of each head, 2: of each channel
+    bool with_z, with_bias, with_states, with_ids, with_limits;
+    int64_t chunk;
+};
+
+// The size's channels are heads.
+Problem ssd(const Size& size, const SsdOptions& options) {
+    Random random(size.seed);
+    const Type type = size.type, state = state_type(type);
+    const int64_t heads = size.channels, wanted = options.groups ? options.groups : std::max<int64_t>(heads, 1);
+    const int64_t groups = heads % wanted == 0 ? wanted : 1;
+    const std::vector<int64_t> shape{size.batch, size.length, heads, options.channels};
+    const std::vector<int64_t> per_group{size.batch, size.length, groups, options.states};
+    const std::vector<int64_t> state_shape{state_rows(size), heads, options.channels, options.states};
+    Problem problem = start(Operation::ssd, size);
+    problem.dt_softplus = options.softplus;
+    problem.chunk_size = options.chunk;
+    if (options.with_limits) {
+        problem.dt_min = 0.02;
+        problem.dt_max = 0.5;
+    }
+    problem.inputs["x"] = uniform(type, shape, -1, 1, random);
+    const std::vector<int64_t> steps{size.batch, size.length, heads};
+    problem.inputs["dt"] = options.softplus ? uniform(type, steps, -5, 1, random) : uniform(type, steps, 0.001, 0.4, random);
+    Tensor a(state, {heads});
+    for (int64_t head = 0; head < heads; ++head) // rates from fast to almost nothing
+        a.values[head] = rounded(state, -std::pow(10.0, 1 - 0.8 * static_cast<double>(head % 6)) * random.uniform(0.5, 1.5));
+    problem.inputs["a"] = a;
+    problem.inputs["b"] = uniform(type, per_group, -1, 1, random);
+    problem.inputs["c"] = uniform(type, per_group, -1, 1, random);
+    if (options.d)
+        problem.inputs["d"] =
+            uniform(state, options.d == 2 ? std::vector{heads, options.channels} : std::vector{heads}, -1, 1, random);
+    if (options.with_z)
+        problem.inputs["z"] = uniform(type, shape, -4, 4, random);
+    if (options.with_bias)
+        problem.inputs["dt_bias"] = uniform(state, {heads}, 0.01, 0.5, random);
+    if (options.with_ids) {
+        Tensor ids(Type::int32, {size.batch, size.length});
+        for (int64_t i = 0; i < ids.size(); ++i) // short and long runs, of few numbers
+            ids.values[i] = i && random.integer(0, i / 150 % 2 ? 60 : 7)
+                                ? ids.values[i - 1]
+                                : Number(static_cast<double>(random.integer(-1, 2)));
+        problem.inputs["seq_idx"] = ids;
+    }
+    problem.outputs["y"] = Tensor(type, shape);
+    if (options.with_states) {
+        problem.inputs["initial_state"] = uniform(state, state_shape, -2, 2, random);
+        problem.outputs["last_state"] = Tensor(state, state_shape);
+    }
+    return problem;
+}
+
+std::vector<Problem> ssd(const Size& size) {
+    const SsdOptions options[] = {
+        // channels, states, groups, softplus, d, z, dt_bias, states carried, seq_idx, limits, chunk
+        {8, 16, 1, true, 1, true, true, true, false, false, 0},    // as Mamba-2 calls it
+        {4, 6, 1, false, 0, false, false, false, false, false, 0}, // nothing optional
+        {5, 7, 2, true, 2, true, false, true, true, false, 16},    // groups, restarts, no whole vectors
+        {1, 1, 1, true, 0, false, true, true, false, true, 3},     //
+        {19, 3, 0, false, 1, false, true, true, true, false, 1},   //
+        {3, 35, 1, true, 0, true, false, true, false, true, 256},  //
+        {33, 20, 2, true, 0, false, false, true, true, false, 64}, //
+    };
+    std::vector<Problem> result;
+    for (const SsdOptions& option : options)
+        result.push_back(ssd(size, option));
+    return result;
+}
+
+std::vector<Problem> ssd_backward(const Size& size) {
+    Random random(size.seed + 1000);
+    std::vector<Problem> result;
+    for (const Problem& forward : ssd(size)) {
+        Problem problem = forward;
+        problem.operation = Operation::ssd_backward;
+        problem.outputs.clear();
+        const Tensor& x = forward.inputs.at("x");
+        problem.inputs["grad_y"] = uniform(x.type, x.shape, -1, 1, random);
+        for (const auto& [name, tensor] : forward.inputs)
+            if (name != "seq_idx" && name != "cu_seqlens")
+                problem.outputs["grad_" + name] = tensor;
+        if (forward.outputs.count("last_state")) {
+            const Tensor& states = forward.outputs.at("last_state");
+            problem.inputs["grad_last_state"] = uniform(states.type, states.shape, -2, 2, random);
+        }
+        result.push_back(problem);
+    }
+    // Gradients left out: all but one, and those that need something of the others' calculation.
+    for (const char* only : {"grad_x", "grad_dt", "grad_b", "grad_c", "grad_z", "grad_initial_state"}) {
+        Problem problem = result[0];
+        problem.outputs = {{only, result[0].outputs.at(only)}};
+        result.push_back(problem);
+    }
+    // Gradients of what was absent.
+    Problem absent = result[1];
+    absent.outputs["grad_d"] = absent.outputs["grad_dt_bias"] = absent.inputs.at("a");
+    result.push_back(absent);
+    return result;
+}
+
 struct ConvolutionOptions {
     int64_t width;
     bool silu, with_bias, with_states;
@@ -353,6 +457,10 @@ std::vector<Problem> problems(Operation operation, const Size& size) {
         return causal_conv1d_backward(size);
     case Operation::selective_scan_backward:
         return selective_scan_backward(size);
+    case Operation::ssd:
+        return ssd(size);
+    case Operation::ssd_backward:
+        return ssd_backward(size);
     }
     return {};
 }

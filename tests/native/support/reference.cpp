@@ -482,6 +482,224 @@ Reference selective_scan_backward(const Problem& problem) {
     return result;
 }
 
+// The size of a step: dt with bias, softplus and limits, and what it may be off by.
+struct StepSize {
+    double value, error;
+    double slope; // its derivative by dt
+};
+StepSize step_size(const Problem& problem, double dt, const double* bias, double unit) {
+    StepSize s{dt + (bias ? *bias : 0), bias ? unit * (std::abs(dt) + std::abs(*bias)) : 0, 1};
+    if (problem.dt_softplus) {
+        s.slope = 1 / (1 + std::exp(-s.value));
+        s.error *= s.slope;
+        s.value = std::max(s.value, 0.0) + std::log1p(std::exp(-std::abs(s.value)));
+        s.error += 4 * unit * s.value;
+    }
+    if (problem.dt_min > 0 && s.value < problem.dt_min)
+        s = {problem.dt_min, unit * problem.dt_min, 0};
+    if (problem.dt_max > 0 && s.value > problem.dt_max)
+        s = {problem.dt_max, unit * problem.dt_max, 0};
+    return s;
+}
+
+// One head of one sequence of ssd: where things lie.
+struct SsdHead {
+    const Problem& problem;
+    const Tensor &x, &dt, &b;
+    const Tensor *bias, *ids, *d;
+    int64_t length, heads, channels, states, groups;
+    int64_t batch, head, state_row, begin, end;
+    double rate, unit;
+
+    SsdHead(const Problem& problem, const Segment& segment, int64_t head)
+        : problem(problem), x(problem.inputs.at("x")), dt(problem.inputs.at("dt")), b(problem.inputs.at("b")),
+          bias(find(problem.inputs, "dt_bias")), ids(find(problem.inputs, "seq_idx")), d(find(problem.inputs, "d")),
+          length(x.shape[1]), heads(x.shape[2]), channels(x.shape[3]), states(b.shape[3]), groups(b.shape[2]),
+          batch(segment.batch), head(head), state_row(segment.state_row), begin(segment.begin), end(segment.end),
+          rate(problem.inputs.at("a").values[head].real()), unit(roundoff(state_type(x.type))) {}
+
+    int64_t step_index(int64_t t) const { return (batch * length + t) * heads + head; }
+    int64_t x_index(int64_t t, int64_t p) const { return step_index(t) * channels + p; }
+    int64_t b_index(int64_t t, int64_t n) const {
+        return ((batch * length + t) * groups + head / (heads / groups)) * states + n;
+    }
+    int64_t state_index(int64_t p, int64_t n) const { return ((state_row * heads + head) * channels + p) * states + n; }
+    double value(const char* name, int64_t index) const { return problem.inputs.at(name).values[index].real(); }
+    double skip(int64_t p) const { return !d ? 0 : d->values[d->shape.size() == 2 ? head * channels + p : head].real(); }
+    int64_t skip_index(int64_t p) const { return d->shape.size() == 2 ? head * channels + p : head; }
+    bool restarts(int64_t t) const {
+        return ids && t > begin && ids->values[batch * length + t] != ids->values[batch * length + t - 1];
+    }
+    StepSize step(int64_t t) const {
+        const double own_bias = bias ? bias->values[head].real() : 0;
+        return step_size(problem, dt.values[step_index(t)].real(), bias ? &own_bias : nullptr, unit);
+    }
+    // Products of tiles add up in any order, and with 16-bit storage take factors that are rounded to it.
+    double product_error() const { return 2 * unit + (is_half(x.type) ? 2 * roundoff(x.type) : 0); }
+};
+
+Reference ssd(const Problem& problem) {
+    Reference result;
+    const Tensor* z = find(problem.inputs, "z");
+    const Tensor* initial = find(problem.inputs, "initial_state");
+    const Tensor& x = problem.inputs.at("x");
+    Expected* y = prepare(result, problem, "y");
+    Expected* last = prepare(result, problem, "last_state");
+    for (const Segment& segment : segments_of(problem, x.shape[0], x.shape[1]))
+        for (int64_t head = 0; head < x.shape[2]; ++head) {
+            const SsdHead at(problem, segment, head);
+            const int64_t size = at.channels * at.states;
+            std::vector<double> h(size), magnitude(size); // and what the state would be of magnitudes
+            std::vector<Roundings> roundings;
+            for (int64_t i = 0; i < size; ++i) {
+                h[i] = initial ? initial->values[at.state_index(0, 0) + i].real() : 0;
+                magnitude[i] = std::abs(h[i]);
+                roundings.emplace_back(x.type, h[i]);
+            }
+            for (int64_t t = segment.begin; t < segment.end; ++t) {
+                if (at.restarts(t)) {
+                    std::fill(h.begin(), h.end(), 0.0);
+                    std::fill(magnitude.begin(), magnitude.end(), 0.0);
+                    roundings.assign(size, Roundings(x.type, 0));
+                }
+                const StepSize s = at.step(t);
+                const double decay = std::exp(s.value * at.rate);
+                const double decay_error = std::abs(at.rate) * s.error + at.unit * (4 + 2 * std::abs(s.value * at.rate));
+                for (int64_t p = 0; p < at.channels; ++p) {
+                    const double input = at.value("x", at.x_index(t, p));
+                    double sum = 0, all = 0, variance = 0;
+                    for (int64_t n = 0; n < at.states; ++n) {
+                        const int64_t i = p * at.states + n;
+                        const double added = s.value * input * at.value("b", at.b_index(t, n));
+                        const double before = decay * h[i];
+                        h[i] = before + added;
+                        magnitude[i] = decay * magnitude[i] + std::abs(added);
+                        const double of_added =
+                            s.value != 0 ? std::abs(added) * (s.error / std::abs(s.value) + 3 * at.unit) : 0;
+                        roundings[i].step(decay, h[i], std::abs(before) * decay_error + of_added);
+                        const double readout = at.value("c", at.b_index(t, n));
+                        sum += h[i] * readout;
+                        all += magnitude[i] * std::abs(readout);
+                        variance += std::pow(roundings[i].limit() * readout, 2);
+                    }
+                    double limit = std::sqrt(variance) + at.product_error() * all;
+                    const double skipped = at.skip(p) * input;
+                    double value = sum + skipped;
+                    limit += 2 * at.unit * std::abs(skipped);
+                    if (z) {
+                        const double gate = z->values[at.x_index(t, p)].real(), silu = gate / (1 + std::exp(-gate));
+                        const double lost = 2 * underflow(state_type(x.type)) * std::abs(gate * value);
+                        value *= silu;
+                        limit = limit * std::abs(silu) + 6 * at.unit * std::abs(value) + lost;
+                    }
+                    store(y, value, limit, at.x_index(t, p));
+                }
+            }
+            for (int64_t i = 0; i < size; ++i)
+                store(last, h[i], roundings[i].limit() + at.product_error() * magnitude[i], at.state_index(0, 0) + i);
+        }
+    return result;
+}
+
+// Gradients of ssd, or with `magnitudes` what they would be if every term had its magnitude: what rounding can change, in
+// any order of the sums, is a few units in the last place of that.
+std::map<std::string, std::vector<double>> ssd_gradients(const Problem& problem, bool magnitudes) {
+    const auto part = [magnitudes](double value) { return magnitudes ? std::abs(value) : value; };
+    const Tensor* z = find(problem.inputs, "z");
+    const Tensor* initial = find(problem.inputs, "initial_state");
+    const Tensor* grad_last = find(problem.inputs, "grad_last_state");
+    const Tensor& x = problem.inputs.at("x");
+    std::map<std::string, std::vector<double>> result;
+    for (const char* name : {"x", "dt", "a", "b", "c"})
+        result[std::string("grad_") + name].resize(problem.inputs.at(name).values.size());
+    const Tensor* d = find(problem.inputs, "d");
+    const Tensor* grad_d = find(problem.outputs, "grad_d");
+    result["grad_d"].resize(d ? d->values.size() : grad_d ? grad_d->values.size() : x.shape[2]);
+    result["grad_z"].resize(x.values.size());
+    result["grad_dt_bias"].resize(x.shape[2]);
+    if (const Tensor* wanted = find(problem.outputs, "grad_initial_state"))
+        result["grad_initial_state"].resize(wanted->values.size());
+    for (const Segment& segment : segments_of(problem, x.shape[0], x.shape[1]))
+        for (int64_t head = 0; head < x.shape[2]; ++head) {
+            const SsdHead at(problem, segment, head);
+            const int64_t size = at.channels * at.states, length = segment.end - segment.begin;
+            std::vector<double> h((length + 1) * size), behind(size);
+            for (int64_t i = 0; i < size; ++i) {
+                h[i] = initial ? part(initial->values[at.state_index(0, 0) + i].real()) : 0;
+                behind[i] = grad_last ? part(grad_last->values[at.state_index(0, 0) + i].real()) : 0;
+            }
+            std::vector<double> decays(length);
+            for (int64_t k = 0; k < length; ++k) {
+                const int64_t t = segment.begin + k;
+                const StepSize s = at.step(t);
+                decays[k] = at.restarts(t) ? 0 : std::exp(s.value * at.rate);
+                for (int64_t p = 0; p < at.channels; ++p)
+                    for (int64_t n = 0; n < at.states; ++n) {
+                        const int64_t i = p * at.states + n;
+                        h[(k + 1) * size + i] =
+                            decays[k] * h[k * size + i] +
+                            part(s.value * at.value("x", at.x_index(t, p)) * at.value("b", at.b_index(t, n)));
+                    }
+            }
+            for (int64_t k = length - 1; k >= 0; --k) {
+                const int64_t t = segment.begin + k;
+                const StepSize s = at.step(t);
+                double direct = 0, through = 0;
+                for (int64_t p = 0; p < at.channels; ++p) {
+                    const int64_t index = at.x_index(t, p);
+                    const double input = part(at.value("x", index)), given = at.value("grad_y", index);
+                    double gate = 1, slope = 0;
+                    if (z) {
+                        const double value = z->values[index].real(), sigmoid = 1 / (1 + std::exp(-value));
+                        gate = value * sigmoid;
+                        slope = magnitudes ? sigmoid * (1 + std::abs(value) * (1 - sigmoid))
+                                           : sigmoid * (1 + value * (1 - sigmoid));
+                    }
+                    const double g = part(given * gate), skip = part(at.skip(p));
+                    double y = skip * input, grad_x = 0;
+                    for (int64_t n = 0; n < at.states; ++n) {
+                        const int64_t i = p * at.states + n;
+                        const double b = part(at.value("b", at.b_index(t, n))), c = part(at.value("c", at.b_index(t, n)));
+                        behind[i] += g * c;
+                        y += h[(k + 1) * size + i] * c;
+                        grad_x += behind[i] * b;
+                        result["grad_c"][at.b_index(t, n)] += g * h[(k + 1) * size + i];
+                        result["grad_b"][at.b_index(t, n)] += part(s.value) * behind[i] * input;
+                        through += behind[i] * decays[k] * h[k * size + i];
+                        behind[i] *= decays[k];
+                    }
+                    direct += input * grad_x;
+                    result["grad_x"][index] = part(s.value) * grad_x + skip * g;
+                    result["grad_z"][index] = part(given) * y * slope;
+                    result["grad_d"]
+                          [result["grad_d"].size() == static_cast<size_t>(at.heads) ? head : head * at.channels + p] +=
+                        g * input;
+                }
+                const double grad_s = direct + part(at.rate) * through, slope = s.slope;
+                result["grad_a"][head] += part(s.value) * through;
+                result["grad_dt"][at.step_index(t)] = grad_s * slope;
+                result["grad_dt_bias"][head] += grad_s * slope;
+            }
+            if (result.count("grad_initial_state"))
+                for (int64_t i = 0; i < size; ++i)
+                    result["grad_initial_state"][at.state_index(0, 0) + i] = behind[i];
+        }
+    return result;
+}
+
+Reference ssd_backward(const Problem& problem) {
+    Reference result;
+    const Type type = problem.inputs.at("x").type;
+    const auto values = ssd_gradients(problem, false), magnitudes = ssd_gradients(problem, true);
+    const double unit = 32 * roundoff(state_type(type)) + (is_half(type) ? 6 * roundoff(type) : 0);
+    for (const auto& [name, tensor] : problem.outputs) {
+        Expected* expected = prepare(result, problem, name.c_str());
+        for (int64_t i = 0; i < tensor.size(); ++i)
+            store(expected, values.at(name)[i], unit * magnitudes.at(name)[i], i);
+    }
+    return result;
+}
+
 // Of causal_conv1d, forward and backward alike: one channel of one sequence.
 struct ConvolutionRow {
     const Problem& problem;
@@ -612,6 +830,10 @@ Reference reference(const Problem& problem) {
         return causal_conv1d_backward(problem);
     case Operation::selective_scan_backward:
         return selective_scan_backward(problem);
+    case Operation::ssd:
+        return ssd(problem);
+    case Operation::ssd_backward:
+        return ssd_backward(problem);
     }
     return {};
 }

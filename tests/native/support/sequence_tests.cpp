@@ -38,11 +38,14 @@ void compare_layouts(Context& context, const std::vector<Problem>& all, const st
     }
 }
 
-// What a long row is; the selective scan has a dozen numbers per step.
+// What a long row is; the selective scan has a dozen numbers per step, ssd a hundred.
 int64_t long_length(Operation operation, int64_t length) {
     if (operation == Operation::selective_scan_backward)
         return length / 20;
-    return operation == Operation::selective_scan ? length / 7 : length;
+    return operation == Operation::selective_scan ? length / 7
+           : operation == Operation::ssd          ? length / 40
+           : operation == Operation::ssd_backward ? length / 80
+                                                  : length;
 }
 
 std::string option(Operation operation, const char* name) {

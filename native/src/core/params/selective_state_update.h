@@ -1,19 +1,9 @@
 // The state update, as core hands it to a backend.
 #pragma once
 
-#include "core/params.h"
+#include "core/params/head_tensor.h"
 
 namespace ssm {
-
-// A tensor of the state update. Strides count elements; those of dimensions that it lacks are 0, and those of inputs may be.
-struct HeadTensor {
-    void* data = nullptr;
-    int64_t batch_stride = 0;
-    int64_t head_stride = 0; // of b and c: from group to group
-    int64_t channel_stride = 0;
-    int64_t state_stride = 0;
-    int64_t time_stride = 0;
-};
 
 // Both forms are heads of channels that share b and c: a head is one of Mamba-2's, or one of Mamba-1's groups of channels.
 struct SelectiveStateUpdateParams {

@@ -1,0 +1,25 @@
+namespace SsmCuda.Tool.Verify.Operations;
+
+internal static class SsdBackwardCase
+{
+    public static void Run(CaseRun run) => run.Context.SsdBackward(run.Input("x"), run.Input("dt"), run.Input("a"),
+        run.Input("b"), run.Input("c"), run.Input("grad_y"), new()
+        {
+            DtSoftplus = run.Flag("dt_softplus"),
+            D = run.Input("d"),
+            Z = run.Input("z"),
+            DtBias = run.Input("dt_bias"),
+            InitialState = run.Input("initial_state"),
+            SeqIdx = run.Integers("seq_idx"),
+            GradLastState = run.Input("grad_last_state"),
+            GradX = run.Output("grad_x"),
+            GradDt = run.Output("grad_dt"),
+            GradA = run.Output("grad_a"),
+            GradB = run.Output("grad_b"),
+            GradC = run.Output("grad_c"),
+            GradD = run.Output("grad_d"),
+            GradZ = run.Output("grad_z"),
+            GradDtBias = run.Output("grad_dt_bias"),
+            GradInitialState = run.Output("grad_initial_state"),
+        });
+}

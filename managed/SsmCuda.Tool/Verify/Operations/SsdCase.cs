@@ -1,0 +1,16 @@
+namespace SsmCuda.Tool.Verify.Operations;
+
+internal static class SsdCase
+{
+    public static void Run(CaseRun run) => run.Context.Ssd(run.Input("x"), run.Input("dt"), run.Input("a"), run.Input("b"),
+        run.Input("c"), run.Output("y"), new()
+        {
+            DtSoftplus = run.Flag("dt_softplus"),
+            D = run.Input("d"),
+            Z = run.Input("z"),
+            DtBias = run.Input("dt_bias"),
+            InitialState = run.Input("initial_state"),
+            SeqIdx = run.Integers("seq_idx"),
+            LastState = run.Output("last_state"),
+        });
+}

@@ -388,6 +388,53 @@ class CausalConv1d : public Case {
     ssm_causal_conv1d_backward_args gradients{};
 };
 
+// One token of a batch through the short convolution of a layer; the state has the type of x.
+class CausalConv1dUpdate : public Case {
+  public:
+    CausalConv1dUpdate(ssm_context* context, Type type, int64_t batch, int64_t channels)
+        : context(context), state(context, type, {batch, channels, width - 1}), x(context, type, {batch, channels}),
+          y(context, type, x.shape), weight(context, Type::float32, {channels, width}),
+          bias(context, Type::float32, {channels}) {
+        state.fill(-1, 1, 1);
+        x.fill(-1, 1, 2);
+        weight.fill(-0.5, 0.5, 3);
+        bias.fill(-0.5, 0.5, 4);
+        y.poison();
+        args.struct_size = sizeof args;
+        args.activation = SSM_ACTIVATION_SILU;
+        args.state = state.view();
+        args.x = x.view();
+        args.weight = weight.view();
+        args.bias = bias.view();
+        args.y = y.view();
+        bytes = 2.0 * double(state.bytes() + x.bytes()) + double(weight.bytes() + bias.bytes());
+        flops = double(count_of(x.shape)) * (2.0 * double(width) + 4);
+    }
+    void run() override { check(ssm_causal_conv1d_update(context, &args), "ssm_causal_conv1d_update"); }
+    // Many runs have taken the state on; what one more gives follows from the state before it.
+    void verify() override {
+        const int64_t batch = x.shape[0] - 1, channel = x.shape[1] - 1;
+        std::vector<double> steps = state.read({batch, channel, 0}, width - 1);
+        steps.push_back(x.read({batch, channel}, 1)[0]);
+        const std::vector<double> w = weight.read({channel, 0}, width);
+        run();
+        check(ssm_context_synchronize(context), "ssm_context_synchronize");
+        double sum = bias.read({channel}, 1)[0];
+        for (size_t j = 0; j < size_t(width); ++j)
+            sum += w[j] * steps[j];
+        expect_near(y.read({batch, channel}, 1)[0], sum / (1 + std::exp(-sum)), 2, x.type, "causal_conv1d_update");
+        const std::vector<double> after = state.read({batch, channel, 0}, width - 1);
+        for (size_t j = 0; j + 1 < size_t(width); ++j)
+            expect_near(after[j], steps[j + 1], 0, x.type, "causal_conv1d_update, state");
+    }
+
+  private:
+    static constexpr int64_t width = 4;
+    ssm_context* const context;
+    Tensor state, x, y, weight, bias;
+    ssm_causal_conv1d_update_args args{};
+};
+
 std::string text_of(const Shape& shape, Layout layout = Layout::time) {
     std::string text;
     for (int64_t extent : shape)
@@ -487,6 +534,14 @@ std::vector<CaseEntry> all_cases(bool quick) {
     for (Type type : {Type::float32, Type::bfloat16})
         for (const Layout layout : {Layout::time, Layout::channels})
             convolution("mamba-130m", type, {quick ? 1 : 8, 1536, quick ? 512 : 2048}, layout, 4);
+    const auto step = [&](const std::string& model, Type type, int64_t rows, int64_t inner, bool latency = false) {
+        cases.push_back(
+            {"causal_conv1d_update", model + " " + text_of({rows, inner}) + " W4", type, latency,
+             [=](ssm_context* context) { return std::make_unique<CausalConv1dUpdate>(context, type, rows, inner); }});
+    };
+    step("mamba-130m, one token", Type::float32, 1, 1536, true);
+    for (Type type : {Type::float32, Type::bfloat16})
+        step("mamba-2.8b", type, quick ? 16 : 256, 5120);
     convolution("a wide filter", Type::float32, {1, 768, quick ? 512 : 2048}, Layout::time, 64);
     return cases;
 }

@@ -326,6 +326,37 @@ def check_selective_state_update(context, results, dtype, state_dtype, batch, he
     results.add("selective_state_update", label + ", other slots", 0.0 if same else np.inf, 0.0, "a slot of nobody was written")
 
 
+def check_causal_conv1d_update(context, results, dtype, state_dtype, channels, width, steps, ring):
+    """A few steps in slots of a cache, whose states are moved on or are rings."""
+    uniform, wide_uniform, state_uniform = randoms(14, dtype), randoms(15, state_type(dtype)), randoms(16, state_dtype)
+    slots, seqlens = np.array([4, -1, 1], np.int32), np.array([5, 0, 2 * width + 1], np.int32)
+    x, weight, bias = uniform((3, channels, steps)), wide_uniform((channels, width)), wide_uniform((channels,))
+    length = width + 1 if ring else width - 1
+    cache = state_uniform((6, channels, length))
+    wide_x, wide_weight, wide_bias, expected = widened(x, weight, bias, cache)
+    y = np.zeros(wide_x.shape)
+    for row, slot in enumerate(slots):
+        if slot < 0:
+            continue
+        order = (seqlens[row] + np.arange(length)) % length if ring else np.arange(length)
+        history = np.concatenate([expected[slot][:, order], wide_x[row]], -1)
+        for t in range(steps):
+            z = wide_bias + (wide_weight * history[:, length + t - width + 1:length + t + 1]).sum(-1)
+            y[row, :, t] = z / (1 + np.exp(-z))
+        after = (seqlens[row] + steps + np.arange(length)) % length if ring else np.arange(length)
+        expected[slot][:, after] = history[:, steps:]
+    state, out = context.to_device(cache), context.empty(x.shape, dtype)
+    context.run("causal_conv1d_update", state=state, x=context.to_device(x), weight=context.to_device(weight),
+                bias=context.to_device(bias), slots=context.to_device(slots), y=out,
+                activation=ssmcuda.ACTIVATIONS["silu"],
+                cache_seqlens=context.to_device(seqlens) if ring else None)
+    label = (f"{np.dtype(dtype).name} state {np.dtype(state_dtype).name} 3x{channels}x{steps} w{width}"
+             + (" ring" if ring else ""))
+    results.add("causal_conv1d_update", label, error_of(out.to_host(), y), TOLERANCES[np.dtype(dtype).name])
+    results.add("causal_conv1d_update", label + ", state", error_of(state.to_host(), expected),
+                TOLERANCES[np.dtype(state_dtype).name])
+
+
 def run_checks(context, results, only, lengths):
     wanted = lambda name: not only or only == name
     for length in lengths:
@@ -350,6 +381,12 @@ def run_checks(context, results, only, lengths):
             for heads, channels, groups, states in ((0, 48, 2, 16), (0, 7, 1, 21), (4, 64, 2, 128), (3, 5, 1, 300)):
                 results.attempt("selective_state_update", f"{heads}x{channels} n{states}", lambda: check_selective_state_update(
                     context, results, dtype, state_dtype, 3, heads, channels, groups, states, [4, -1, 1]))
+    if wanted("causal_conv1d_update"):
+        for dtype, state_dtype in ((np.float32, np.float32), (np.float32, np.float16), (np.float16, np.float16),
+                                   (np.float64, np.float64)):
+            for channels, width, steps, ring in ((48, 4, 1, False), (300, 4, 3, True), (7, 2, 2, False), (5, 9, 12, True)):
+                results.attempt("causal_conv1d_update", f"{channels} w{width}", lambda: check_causal_conv1d_update(
+                    context, results, dtype, state_dtype, channels, width, steps, ring))
     if wanted("linear_recurrence"):
         for dtype in (np.float32, np.complex128):
             results.attempt("linear_recurrence", "packed", lambda: check_packed(context, results, dtype))

@@ -548,6 +548,74 @@ TEST(CoreArguments, CausalConv1d) {
     EXPECT_INVALID("x: float32, float64, float16 or bfloat16 expected, complex64 given", call.run());
 }
 
+TEST(CoreArguments, CausalConv1dUpdate) {
+    Context context;
+    std::vector<float> memory(4096);
+    std::vector<int32_t> rows{4, -1}, before{7, 8};
+    const auto at = [&](int i) { return memory.data() + 256 * i; };
+    View state{at(0), float32, {5, 6, 3}}, x{at(1), float32, {2, 6}}, weight{at(2), float32, {6, 4}},
+        bias{at(3), float32, {6}}, slots{rows.data(), int32, {2}}, cache_seqlens{before.data(), int32, {2}},
+        y{at(4), float32, {2, 6}};
+    auto args = make_args<ssm_causal_conv1d_update_args>();
+    args.state = state;
+    args.x = x;
+    args.weight = weight;
+    args.bias = bias;
+    args.slots = slots;
+    args.cache_seqlens = cache_seqlens;
+    args.y = y;
+    const auto run = [&] { return ssm_causal_conv1d_update(context, &args); };
+    EXPECT_SUCCESS(run());
+    args.activation = 2;
+    EXPECT_INVALID("activation: an ssm_activation expected, 2 given", run());
+    args.activation = SSM_ACTIVATION_SILU;
+    x.tensor.ndim = 1;
+    EXPECT_INVALID("x: rank 2, or 3 with time expected, shape (2) given", run());
+    x.tensor.ndim = 2;
+    state.shape[2] = 2;
+    EXPECT_INVALID("state: at least W-1 = 3 steps expected, 2 given", run());
+    state.shape[2] = 8; // longer than the window: still its own memory
+    EXPECT_SUCCESS(run());
+    state.shape[2] = 3;
+    state.tensor.ndim = 2;
+    EXPECT_INVALID("state: rank 3 expected, shape (5,6) given", run());
+    state.tensor.ndim = 3;
+    state.shape[1] = 5;
+    EXPECT_INVALID("state: shape (5,6,3) expected, (5,5,3) given", run());
+    state.shape[1] = 6;
+    weight.shape[0] = 5;
+    EXPECT_INVALID("weight: shape (6,4) expected, (5,4) given", run());
+    weight.shape[0] = 6;
+    y.shape[1] = 5;
+    EXPECT_INVALID("y: shape (2,6) expected, (2,5) given", run());
+    y.shape[1] = 6;
+    cache_seqlens.shape[0] = 1;
+    EXPECT_INVALID("cache_seqlens: shape (2) expected, (1) given", run());
+    cache_seqlens.shape[0] = 2;
+    cache_seqlens.tensor.dtype = int64;
+    EXPECT_INVALID("cache_seqlens: int32 expected, int64 given", run());
+    cache_seqlens.tensor.dtype = int32;
+    args.slots = nullptr;
+    EXPECT_INVALID("state: shape (2,6,3) expected, (5,6,3) given", run());
+    args.slots = slots;
+    rows = {5, 0};
+    EXPECT_INVALID("slots[0]: -1 or a row of the 5 of state expected, 5 given", run());
+    rows = {0, 1};
+    state.tensor.dtype = float64;
+    EXPECT_INVALID("state: float32, float16 or bfloat16 expected, float64 given", run());
+    state.tensor.dtype = float16;
+    EXPECT_SUCCESS(run());
+    x.tensor.dtype = float16;
+    EXPECT_INVALID("y: float16 expected, float32 given", run());
+    y.tensor.dtype = float16;
+    EXPECT_SUCCESS(run());
+    y.tensor.data = x.tensor.data;
+    EXPECT_SUCCESS(run());
+    y.tensor.data = at(4);
+    x.tensor.data = state.tensor.data;
+    EXPECT_INVALID("state: memory apart from x expected, overlapping memory given", run());
+}
+
 // Without a step there is nothing to write but the states and zero sums.
 TEST(CoreArguments, CausalConv1dWithoutSteps) {
     Convolution call;

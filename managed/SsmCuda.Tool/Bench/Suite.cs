@@ -14,5 +14,6 @@ internal static class Suite
         .. SelectiveStateUpdateBenchmarks.Definitions(quick),
         .. CausalConv1dBenchmarks.Definitions(quick),
         .. CausalConv1dBackwardBenchmarks.Definitions(quick),
+        .. CausalConv1dUpdateBenchmarks.Definitions(quick),
     ];
 }

@@ -449,6 +449,38 @@ SSM_API int32_t ssm_causal_conv1d_backward(ssm_context* context, const ssm_causa
 SSM_API int32_t ssm_causal_conv1d_backward_workspace(ssm_context* context, const ssm_causal_conv1d_backward_args* args,
                                                      uint64_t* bytes);
 
+/** One step of causal_conv1d, or T of them, on a state that stays where it is: what a model runs for each new token.
+ *  The state holds the last S steps of each channel, S being W-1 or more. Without cache_seqlens the oldest comes first: T
+ *  steps move it on by T. With cache_seqlens it is a ring: step t of batch element i lies at (cache_seqlens[i] + t) mod S,
+ *  any int32 being a legal count of the steps before, and nothing else moves.
+ *  With slots, batch element i has its state in row slots[i] of state, which may have any number K of rows, and -1 skips it:
+ *  no state is read or written and y is zero. Two elements of one slot leave an unspecified state. On the CPU other values
+ *  are an error; a GPU takes them for -1. Without slots K = B.
+ *  All arithmetic is float32 (float64 for float64). Between the T steps of a call a 16-bit state is not rounded. */
+typedef struct ssm_causal_conv1d_update_args {
+    /** sizeof(ssm_causal_conv1d_update_args). */
+    uint32_t struct_size;
+    /** enum ssm_activation: act. */
+    int32_t activation;
+    /** inout required (K,D,S): float32, float16 or bfloat16 whatever x is; float64 if and only if x is. */
+    const DLTensor* state;
+    /** in required (B,D) or (B,D,T): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in required (D,W): the state type of x; W is 1 to 256, and weight_{W-1} meets x_t. */
+    const DLTensor* weight;
+    /** in optional (D): the state type of x; zero if absent. */
+    const DLTensor* bias;
+    /** in optional (B): int32, the row of state that each batch element has, or -1. */
+    const DLTensor* slots;
+    /** in optional (B): int32, the steps that came before; the state is a ring. */
+    const DLTensor* cache_seqlens;
+    /** out required (B,D) or (B,D,T) inplace x: the type of x. */
+    const DLTensor* y;
+} ssm_causal_conv1d_update_args;
+SSM_API int32_t ssm_causal_conv1d_update(ssm_context* context, const ssm_causal_conv1d_update_args* args);
+SSM_API int32_t ssm_causal_conv1d_update_workspace(ssm_context* context, const ssm_causal_conv1d_update_args* args,
+                                                   uint64_t* bytes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -6,6 +6,7 @@
 #include "core/params/associative_scan.h"
 #include "core/params/causal_conv1d.h"
 #include "core/params/causal_conv1d_backward.h"
+#include "core/params/causal_conv1d_update.h"
 #include "core/params/linear_recurrence.h"
 #include "core/params/linear_recurrence_backward.h"
 #include "core/params/selective_scan.h"
@@ -88,6 +89,9 @@ struct Backend {
     int32_t (*causal_conv1d_backward)(BackendContext* context, const CausalConv1dBackwardParams* params);
     int32_t (*causal_conv1d_backward_workspace)(BackendContext* context, const CausalConv1dBackwardParams* params,
                                                 uint64_t* bytes);
+    int32_t (*causal_conv1d_update)(BackendContext* context, const CausalConv1dUpdateParams* params);
+    int32_t (*causal_conv1d_update_workspace)(BackendContext* context, const CausalConv1dUpdateParams* params,
+                                              uint64_t* bytes);
 };
 
 constexpr uint32_t backend_abi = 1;

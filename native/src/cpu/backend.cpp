@@ -120,8 +120,9 @@ int32_t set_threads(BackendContext* context, int32_t threads) {
 
 int32_t set_option(BackendContext* context, const char* name, int64_t value) {
     static const char* const names[] = {
-        "associative_scan.tile",       "linear_recurrence.tile", "linear_recurrence_backward.tile", "selective_scan.tile",
-        "selective_state_update.tile", "causal_conv1d.tile",     "causal_conv1d_backward.tile",
+        "associative_scan.tile",       "linear_recurrence.tile",      "linear_recurrence_backward.tile",
+        "selective_scan.tile",         "selective_state_update.tile", "causal_conv1d.tile",
+        "causal_conv1d_backward.tile", "causal_conv1d_update.tile",
     };
     for (const char* known : names) {
         if (std::strcmp(known, name) == 0) {
@@ -294,6 +295,8 @@ constexpr Backend table() {
     b.causal_conv1d_workspace = causal_conv1d_workspace;
     b.causal_conv1d_backward = causal_conv1d_backward;
     b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
+    b.causal_conv1d_update = causal_conv1d_update;
+    b.causal_conv1d_update_workspace = causal_conv1d_update_workspace;
     return b;
 }
 

@@ -20,5 +20,7 @@ int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params)
 int32_t causal_conv1d_workspace(BackendContext* context, const CausalConv1dParams* params, uint64_t* bytes);
 int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwardParams* params);
 int32_t causal_conv1d_backward_workspace(BackendContext* context, const CausalConv1dBackwardParams* params, uint64_t* bytes);
+int32_t causal_conv1d_update(BackendContext* context, const CausalConv1dUpdateParams* params);
+int32_t causal_conv1d_update_workspace(BackendContext* context, const CausalConv1dUpdateParams* params, uint64_t* bytes);
 
 } // namespace ssm::cpu

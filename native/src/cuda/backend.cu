@@ -263,6 +263,7 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"causal_conv1d.path", 1},
         {"causal_conv1d_backward.tile", INT32_MAX},
         {"causal_conv1d_backward.path", 1},
+        {"causal_conv1d_update.path", 1},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {
@@ -587,6 +588,8 @@ const Backend* table() {
         b.causal_conv1d_workspace = causal_conv1d_workspace;
         b.causal_conv1d_backward = run<CausalConv1dBackwardParams, causal_conv1d_backward>;
         b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
+        b.causal_conv1d_update = run<CausalConv1dUpdateParams, causal_conv1d_update>;
+        b.causal_conv1d_update_workspace = causal_conv1d_update_workspace;
         return b;
     }();
     return &backend;

@@ -36,8 +36,9 @@ const char* name_of(View view) {
 }
 
 const char* name_of(Operation operation) {
-    static const char* const names[] = {"associative_scan", "linear_recurrence", "linear_recurrence_backward",
-                                        "selective_scan",   "causal_conv1d",     "causal_conv1d_backward"};
+    static const char* const names[] = {"associative_scan",    "linear_recurrence", "linear_recurrence_backward",
+                                        "selective_scan",      "causal_conv1d",     "causal_conv1d_backward",
+                                        "causal_conv1d_update"};
     return names[static_cast<int>(operation)];
 }
 
@@ -216,6 +217,7 @@ const char* main_output(Operation operation) {
     case Operation::associative_scan:
     case Operation::selective_scan:
     case Operation::causal_conv1d:
+    case Operation::causal_conv1d_update:
         return "y";
     case Operation::linear_recurrence:
         return "h";
@@ -232,12 +234,12 @@ Call::Call(Context& context, const Problem& problem) : context(context), problem
         return found == problem.views.end() ? View::compact : found->second;
     };
     for (const auto& [name, tensor] : problem.inputs)
-        tensors[name] = std::make_unique<Placed>(context, tensor, view_of(name), name == problem.inplace);
-    if (!problem.inplace.empty())
-        tensors[problem.inplace]->write(problem.inputs.at(problem.inplace));
+        tensors[name] =
+            std::make_unique<Placed>(context, tensor, view_of(name), name == problem.inplace || problem.is_inout(name));
+    reset();
     for (const auto& [name, tensor] : problem.outputs) {
         output_names.push_back(name);
-        if (problem.inplace.empty() || name != main_output(problem.operation))
+        if ((problem.inplace.empty() || name != main_output(problem.operation)) && !problem.is_inout(name))
             tensors[name] = std::make_unique<Placed>(context, tensor, view_of(name), true);
     }
 }
@@ -339,6 +341,19 @@ int32_t Call::with_args(Run run) {
         args.grad_initial_state = at("grad_initial_state");
         return run(ssm_causal_conv1d_backward, ssm_causal_conv1d_backward_workspace, args);
     }
+    case Operation::causal_conv1d_update: {
+        ssm_causal_conv1d_update_args args{};
+        args.struct_size = sizeof args;
+        args.activation = problem.silu ? SSM_ACTIVATION_SILU : SSM_ACTIVATION_NONE;
+        args.state = at("state");
+        args.x = at("x");
+        args.weight = at("weight");
+        args.bias = at("bias");
+        args.slots = at("slots");
+        args.cache_seqlens = at("cache_seqlens");
+        args.y = at("y");
+        return run(ssm_causal_conv1d_update, ssm_causal_conv1d_update_workspace, args);
+    }
     }
     return SSM_ERROR_INTERNAL;
 }
@@ -359,7 +374,7 @@ Outputs Call::take() {
         outputs[name] = tensors.at(in_place ? problem.inplace : name)->take();
     }
     for (const auto& [name, tensor] : problem.inputs)
-        if (name != problem.inplace)
+        if (name != problem.inplace && !problem.is_inout(name))
             tensors.at(name)->check_unchanged();
     return outputs;
 }
@@ -370,9 +385,15 @@ void Call::refill(const Problem& other) {
     problem.inputs = other.inputs;
 }
 
+void Call::reset() {
+    for (const auto& [name, tensor] : problem.inputs)
+        if (name == problem.inplace || problem.is_inout(name))
+            tensors.at(name)->write(tensor);
+}
+
 void Call::clear_outputs() {
     for (const std::string& name : output_names)
-        if (problem.inplace.empty() || name != main_output(problem.operation))
+        if ((problem.inplace.empty() || name != main_output(problem.operation)) && !problem.is_inout(name))
             tensors.at(name)->fill_with_nan();
 }
 

@@ -56,7 +56,8 @@ enum class Operation {
     linear_recurrence_backward,
     selective_scan,
     causal_conv1d,
-    causal_conv1d_backward
+    causal_conv1d_backward,
+    causal_conv1d_update
 };
 const char* name_of(Operation operation);
 
@@ -72,6 +73,9 @@ struct Problem {
     std::map<std::string, Tensor> outputs; // what is asked for: type and shape; the values do not matter
     std::map<std::string, View> views;     // compact where not named
     std::string inplace;                   // the input that the main output overwrites
+
+    // An output whose values are read first: in inputs and in outputs.
+    bool is_inout(const std::string& name) const { return inputs.count(name) && outputs.count(name); }
 
     std::vector<int64_t> cu_seqlens() const; // empty where not packed
     std::string describe() const;
@@ -114,6 +118,8 @@ class Call {
     Outputs take();
     // Writes the values of another problem of the same shapes into the inputs.
     void refill(const Problem& other);
+    // What a run has overwritten as it was: the inouts, and the input that lies in the main output's place.
+    void reset();
     void clear_outputs();
 
   private:

@@ -338,6 +338,14 @@ struct ConvolutionRow {
     }
 };
 
+// silu of a value that is off by limit, which becomes what the result is off by.
+double silu_of(double value, double& limit, Type type) {
+    limit = 1.1 * limit + 2 * underflow(state_type(type)) * std::abs(value);
+    value /= 1 + std::exp(-value);
+    limit += 6 * roundoff(state_type(type)) * std::abs(value);
+    return value;
+}
+
 Reference causal_conv1d(const Problem& problem) {
     Reference result;
     const Tensor& x = problem.inputs.at("x");
@@ -349,16 +357,53 @@ Reference causal_conv1d(const Problem& problem) {
             for (int64_t t = 0; t < row.length; ++t) {
                 double limit;
                 double value = row.sum(t, limit);
-                if (problem.silu) {
-                    limit = 1.1 * limit + 2 * underflow(state_type(x.type)) * std::abs(value);
-                    value /= 1 + std::exp(-value);
-                    limit += 6 * row.unit * std::abs(value);
-                }
+                if (problem.silu)
+                    value = silu_of(value, limit, x.type);
                 store(y, value, limit, row.row + t);
             }
             for (int64_t k = 0; k < row.width - 1; ++k)
                 store(last, row.at(row.length - row.width + 1 + k), 0, row.state + k);
         }
+    return result;
+}
+
+Reference causal_conv1d_update(const Problem& problem) {
+    Reference result;
+    const Tensor &state = problem.inputs.at("state"), &x = problem.inputs.at("x"), &weight = problem.inputs.at("weight");
+    const Tensor *bias = find(problem.inputs, "bias"), *slots = find(problem.inputs, "slots"),
+                 *seqlens = find(problem.inputs, "cache_seqlens");
+    Expected* y = prepare(result, problem, "y");
+    Expected* after = prepare(result, problem, "state");
+    after->value.values = state.values;
+    const int64_t batch = x.shape[0], channels = x.shape[1], steps = x.shape.size() == 3 ? x.shape[2] : 1;
+    const int64_t width = weight.shape[1], length = state.shape[2];
+    const double unit = roundoff(state_type(x.type));
+    for (int64_t row = 0; row < batch; ++row) {
+        const int64_t slot = slots ? static_cast<int64_t>(slots->values[row].real()) : row;
+        const int64_t before = seqlens ? static_cast<int64_t>(seqlens->values[row].real()) : 0;
+        for (int64_t channel = 0; slot >= 0 && channel < channels; ++channel) {
+            const int64_t first = (slot * channels + channel) * length, row_x = (row * channels + channel) * steps;
+            // Where step t lies: of a ring for all steps, else before the call.
+            const auto place = [&](int64_t t) { return seqlens ? ((before + t) % length + length) % length : length + t; };
+            const auto at = [&](int64_t t) { return (t < 0 ? state.values[first + place(t)] : x.values[row_x + t]).real(); };
+            for (int64_t t = 0; t < steps; ++t) {
+                double value = bias ? bias->values[channel].real() : 0, magnitude = std::abs(value);
+                for (int64_t j = 0; j < width; ++j) {
+                    const double term = weight.values[channel * width + j].real() * at(t - width + 1 + j);
+                    value += term;
+                    magnitude += std::abs(term);
+                }
+                double limit = 2 * unit * std::sqrt(static_cast<double>(width + 1)) * magnitude;
+                if (problem.silu)
+                    value = silu_of(value, limit, x.type);
+                store(y, value, limit, row_x + t);
+            }
+            for (int64_t k = 0; k < length && !seqlens; ++k)
+                store(after, at(steps - length + k), 0, first + k);
+            for (int64_t t = std::max<int64_t>(0, steps - length); t < steps && seqlens; ++t)
+                store(after, at(t), 0, first + place(t));
+        }
+    }
     return result;
 }
 
@@ -432,6 +477,8 @@ Reference reference(const Problem& problem) {
         return causal_conv1d(problem);
     case Operation::causal_conv1d_backward:
         return causal_conv1d_backward(problem);
+    case Operation::causal_conv1d_update:
+        return causal_conv1d_update(problem);
     }
     return {};
 }

@@ -357,6 +357,49 @@ def check_causal_conv1d_update(context, results, dtype, state_dtype, channels, w
                 TOLERANCES[np.dtype(state_dtype).name])
 
 
+def check_rms_norm(context, results, dtype, width, group, norm_before_gate):
+    """The norm with a residual of the state type and its gradients, or with a group the gated ones."""
+    uniform, wide_uniform = randoms(17, dtype), randoms(18, state_type(dtype))
+    gated, rows, eps = group > 0, 37, 1e-5
+    shape, name = (rows, width), "gated_rms_norm" if group > 0 else "rms_norm"
+    inputs = dict(x=uniform(shape), weight=wide_uniform((width,)), bias=wide_uniform((width,)))
+    inputs.update(dict(z=uniform(shape)) if gated else dict(residual=wide_uniform(shape)))
+    grad_y = uniform(shape)
+    x, weight, bias, second, from_y = widened(*inputs.values(), grad_y)
+    sigmoid = 1 / (1 + np.exp(-second))
+    gate = second * sigmoid if gated else np.ones(shape)
+    before, after = (np.ones(shape), gate) if norm_before_gate else (gate, np.ones(shape))
+    h = x * before if gated else x + second
+    cut = lambda array: array.reshape(rows, -1, group or width)
+    rstd = 1 / np.sqrt((cut(h) ** 2).mean(-1, keepdims=True) + eps)
+    n = (cut(h) * rstd).reshape(shape)
+    y = (n * weight + bias) * after
+    g = from_y * after
+    mean = cut(g * weight * n).mean(-1, keepdims=True)
+    grad_h = (rstd * (cut(g * weight) - cut(n) * mean)).reshape(shape)
+    settings = dict(eps=eps, **(dict(group_size=group, norm_before_gate=int(norm_before_gate)) if gated else {}))
+    device = {key: context.to_device(array) for key, array in inputs.items()}
+    out = context.empty(shape, dtype)
+    extra = {} if gated else dict(residual_out=context.empty(shape, state_type(dtype)))
+    context.run(name, y=out, **device, **extra, **settings)
+    tolerance, label = TOLERANCES[np.dtype(dtype).name], f"{np.dtype(dtype).name} {rows}x{width} g{group}"
+    results.add(name, label, error_of(out.to_host(), y), tolerance)
+    gradients = dict(grad_x=context.empty(shape, dtype), grad_weight=context.empty((width,), state_type(dtype)),
+                     grad_bias=context.empty((width,), state_type(dtype)))
+    expected = dict(grad_x=grad_h * before, grad_weight=(g * n).sum(0), grad_bias=g.sum(0))
+    if gated:
+        gradients["grad_z"] = context.empty(shape, dtype)
+        slope = sigmoid * (1 + second * (1 - sigmoid))
+        expected["grad_z"] = slope * (from_y * (n * weight + bias) if norm_before_gate else grad_h * x)
+        given = device
+    else:  # of what the forward call gave
+        given = dict(x=extra["residual_out"], weight=device["weight"])
+        results.add(name, label + ", residual_out", error_of(given["x"].to_host(), h), TOLERANCES[np.dtype(state_type(dtype)).name])
+    context.run(name + "_backward", grad_y=context.to_device(grad_y), **given, **gradients, **settings)
+    for key, tensor in gradients.items():
+        results.add(name + "_backward", f"{label}, {key}", error_of(tensor.to_host(), expected[key]), 4 * tolerance)
+
+
 def run_checks(context, results, only, lengths):
     wanted = lambda name: not only or only == name
     for length in lengths:
@@ -387,6 +430,12 @@ def run_checks(context, results, only, lengths):
             for channels, width, steps, ring in ((48, 4, 1, False), (300, 4, 3, True), (7, 2, 2, False), (5, 9, 12, True)):
                 results.attempt("causal_conv1d_update", f"{channels} w{width}", lambda: check_causal_conv1d_update(
                     context, results, dtype, state_dtype, channels, width, steps, ring))
+    if wanted("rms_norm") or wanted("gated_rms_norm"):
+        for dtype in (np.float32, np.float16, np.float64):
+            for width, group, before in ((48, 0, False), (769, 0, False), (9000, 0, False), (96, 96, False), (96, 32, True),
+                                         (1536, 512, False), (2560, 2560, True)):
+                results.attempt("rms_norm", f"{width} g{group}", lambda: check_rms_norm(
+                    context, results, dtype, width, group, before))
     if wanted("linear_recurrence"):
         for dtype in (np.float32, np.complex128):
             results.attempt("linear_recurrence", "packed", lambda: check_packed(context, results, dtype))

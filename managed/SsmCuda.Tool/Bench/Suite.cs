@@ -15,5 +15,6 @@ internal static class Suite
         .. CausalConv1dBenchmarks.Definitions(quick),
         .. CausalConv1dBackwardBenchmarks.Definitions(quick),
         .. CausalConv1dUpdateBenchmarks.Definitions(quick),
+        .. RmsNormBenchmarks.Definitions(quick),
     ];
 }

@@ -7,6 +7,7 @@
 #include "hwy/foreach_target.h"
 
 #include "cpu/causal_conv1d-inl.h"
+#include "cpu/silu-inl.h"
 
 #include "core/mutate.h"
 #include "core/params/causal_conv1d_backward.h"
@@ -29,18 +30,6 @@ struct ParameterSums {
 HWY_BEFORE_NAMESPACE();
 namespace ssm::cpu::HWY_NAMESPACE {
 namespace {
-
-// The derivative of z / (1 + exp(-z)), with an exponential that cannot overflow and no difference of near numbers.
-template <class Lane>
-HWY_INLINE Vec<Lane> silu_slope(Vec<Lane> z) {
-    const Tag<Lane> d;
-    const auto one = hn::Set(d, Lane{1});
-    const auto e = exp<Lane>(hn::Neg(hn::Abs(z)));
-    const auto large = hn::Div(one, hn::Add(one, e)), small = hn::Mul(e, large);
-    const auto is_negative = hn::Lt(z, hn::Zero(d));
-    const auto sigmoid = hn::IfThenElse(is_negative, small, large), rest = hn::IfThenElse(is_negative, large, small);
-    return hn::Mul(sigmoid, hn::MulAdd(z, rest, one));
-}
 
 // sums[j] += the sum over vectors i of g_i in_{i + j}, for j below width, and sums[width] += the sum of the g_i. The last
 // vector has `left` lanes that count, if left is not 0: beyond them lie steps of no concern, perhaps not numbers.

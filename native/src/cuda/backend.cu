@@ -264,6 +264,7 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"causal_conv1d_backward.tile", INT32_MAX},
         {"causal_conv1d_backward.path", 1},
         {"causal_conv1d_update.path", 1},
+        {"rms_norm_backward.tile", INT32_MAX},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {
@@ -590,6 +591,10 @@ const Backend* table() {
         b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
         b.causal_conv1d_update = run<CausalConv1dUpdateParams, causal_conv1d_update>;
         b.causal_conv1d_update_workspace = causal_conv1d_update_workspace;
+        b.rms_norm = run<RmsNormParams, rms_norm>;
+        b.rms_norm_workspace = rms_norm_workspace;
+        b.rms_norm_backward = run<RmsNormBackwardParams, rms_norm_backward>;
+        b.rms_norm_backward_workspace = rms_norm_backward_workspace;
         return b;
     }();
     return &backend;

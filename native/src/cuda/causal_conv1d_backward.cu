@@ -14,6 +14,7 @@
 // with silu an exponential and a quotient.
 #include "core/params/causal_conv1d_backward.h"
 #include "cuda/causal_conv1d.h"
+#include "cuda/primitives/silu.h"
 #include "cuda/primitives/warp.h"
 
 namespace ssm {
@@ -59,17 +60,6 @@ struct ChunkSums {
     R* grad_weight;
     R* grad_bias;
 };
-
-// The derivative of z / (1 + exp(-z)), with an exponential that cannot overflow and no difference of near numbers.
-template <typename R>
-SSM_DEVICE R silu_slope(R z) {
-    const R e = exp(-fabs(z));
-    const R large = R(1) / (R(1) + e);
-    const R small = e * large;
-    const R sigmoid = z < 0 ? small : large;
-    const R rest = z < 0 ? large : small;
-    return sigmoid * multiply_add(z, rest, R(1));
-}
 
 // ---- Kernels -------------------------------------------------------------------------------------------------------------
 

@@ -22,5 +22,9 @@ int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwa
 int32_t causal_conv1d_backward_workspace(BackendContext* context, const CausalConv1dBackwardParams* params, uint64_t* bytes);
 int32_t causal_conv1d_update(BackendContext* context, const CausalConv1dUpdateParams* params);
 int32_t causal_conv1d_update_workspace(BackendContext* context, const CausalConv1dUpdateParams* params, uint64_t* bytes);
+int32_t rms_norm(BackendContext* context, const RmsNormParams* params);
+int32_t rms_norm_workspace(BackendContext* context, const RmsNormParams* params, uint64_t* bytes);
+int32_t rms_norm_backward(BackendContext* context, const RmsNormBackwardParams* params);
+int32_t rms_norm_backward_workspace(BackendContext* context, const RmsNormBackwardParams* params, uint64_t* bytes);
 
 } // namespace ssm

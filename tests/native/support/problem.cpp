@@ -36,9 +36,10 @@ const char* name_of(View view) {
 }
 
 const char* name_of(Operation operation) {
-    static const char* const names[] = {"associative_scan",    "linear_recurrence", "linear_recurrence_backward",
-                                        "selective_scan",      "causal_conv1d",     "causal_conv1d_backward",
-                                        "causal_conv1d_update"};
+    static const char* const names[] = {
+        "associative_scan",  "linear_recurrence",      "linear_recurrence_backward", "selective_scan",
+        "causal_conv1d",     "causal_conv1d_backward", "causal_conv1d_update",       "rms_norm",
+        "rms_norm_backward", "gated_rms_norm",         "gated_rms_norm_backward"};
     return names[static_cast<int>(operation)];
 }
 
@@ -56,6 +57,10 @@ std::string Problem::describe() const {
     if (operation == Operation::associative_scan)
         text << " combine " << combine << (exclusive ? " exclusive" : "");
     text << (reverse ? " reverse" : "") << (dt_softplus ? " softplus" : "") << (silu ? " silu" : "");
+    if (norm_before_gate)
+        text << " norm before gate";
+    if (group_size)
+        text << " groups of " << group_size;
     for (const auto& [name, tensor] : inputs) {
         text << " " << name << "(";
         for (size_t axis = 0; axis < tensor.shape.size(); ++axis)
@@ -218,7 +223,12 @@ const char* main_output(Operation operation) {
     case Operation::selective_scan:
     case Operation::causal_conv1d:
     case Operation::causal_conv1d_update:
+    case Operation::rms_norm:
+    case Operation::gated_rms_norm:
         return "y";
+    case Operation::rms_norm_backward:
+    case Operation::gated_rms_norm_backward:
+        return "grad_x";
     case Operation::linear_recurrence:
         return "h";
     default:
@@ -353,6 +363,66 @@ int32_t Call::with_args(Run run) {
         args.cache_seqlens = at("cache_seqlens");
         args.y = at("y");
         return run(ssm_causal_conv1d_update, ssm_causal_conv1d_update_workspace, args);
+    }
+    case Operation::rms_norm: {
+        ssm_rms_norm_args args{};
+        args.struct_size = sizeof args;
+        args.eps = problem.eps;
+        args.x = at("x");
+        args.residual = at("residual");
+        args.weight = at("weight");
+        args.bias = at("bias");
+        args.y = at("y");
+        args.residual_out = at("residual_out");
+        args.rstd = at("rstd");
+        return run(ssm_rms_norm, ssm_rms_norm_workspace, args);
+    }
+    case Operation::rms_norm_backward: {
+        ssm_rms_norm_backward_args args{};
+        args.struct_size = sizeof args;
+        args.eps = problem.eps;
+        args.x = at("x");
+        args.weight = at("weight");
+        args.rstd = at("rstd");
+        args.grad_y = at("grad_y");
+        args.grad_residual_out = at("grad_residual_out");
+        args.grad_x = at("grad_x");
+        args.grad_residual = at("grad_residual");
+        args.grad_weight = at("grad_weight");
+        args.grad_bias = at("grad_bias");
+        return run(ssm_rms_norm_backward, ssm_rms_norm_backward_workspace, args);
+    }
+    case Operation::gated_rms_norm: {
+        ssm_gated_rms_norm_args args{};
+        args.struct_size = sizeof args;
+        args.norm_before_gate = problem.norm_before_gate;
+        args.group_size = problem.group_size;
+        args.eps = problem.eps;
+        args.x = at("x");
+        args.z = at("z");
+        args.weight = at("weight");
+        args.bias = at("bias");
+        args.y = at("y");
+        args.rstd = at("rstd");
+        return run(ssm_gated_rms_norm, ssm_gated_rms_norm_workspace, args);
+    }
+    case Operation::gated_rms_norm_backward: {
+        ssm_gated_rms_norm_backward_args args{};
+        args.struct_size = sizeof args;
+        args.norm_before_gate = problem.norm_before_gate;
+        args.group_size = problem.group_size;
+        args.eps = problem.eps;
+        args.x = at("x");
+        args.z = at("z");
+        args.weight = at("weight");
+        args.bias = at("bias");
+        args.rstd = at("rstd");
+        args.grad_y = at("grad_y");
+        args.grad_x = at("grad_x");
+        args.grad_z = at("grad_z");
+        args.grad_weight = at("grad_weight");
+        args.grad_bias = at("grad_bias");
+        return run(ssm_gated_rms_norm_backward, ssm_gated_rms_norm_backward_workspace, args);
     }
     }
     return SSM_ERROR_INTERNAL;

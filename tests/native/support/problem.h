@@ -57,7 +57,11 @@ enum class Operation {
     selective_scan,
     causal_conv1d,
     causal_conv1d_backward,
-    causal_conv1d_update
+    causal_conv1d_update,
+    rms_norm,
+    rms_norm_backward,
+    gated_rms_norm,
+    gated_rms_norm_backward
 };
 const char* name_of(Operation operation);
 
@@ -68,6 +72,9 @@ struct Problem {
     bool exclusive = false;
     bool dt_softplus = false;
     bool silu = false;
+    double eps = 0;
+    bool norm_before_gate = false;
+    int64_t group_size = 0;
     ssm_combine combine = SSM_COMBINE_ADD;
     std::map<std::string, Tensor> inputs;
     std::map<std::string, Tensor> outputs; // what is asked for: type and shape; the values do not matter

@@ -461,6 +461,124 @@ Reference causal_conv1d_backward(const Problem& problem) {
     return result;
 }
 
+// Of rms_norm and gated_rms_norm, forward and backward alike: one group of one row. A relative error of `rounding` bounds
+// what sums over a group and the few operations around them round; it is far below what one lost element does.
+struct NormGroup {
+    const Problem& problem;
+    const Tensor& x;
+    const Tensor *residual, *z, *weight, *bias;
+    int64_t width, group, row, begin, rstd_index;
+    double unit, rounding;
+
+    NormGroup(const Problem& problem, int64_t index)
+        : problem(problem), x(problem.inputs.at("x")), residual(find(problem.inputs, "residual")),
+          z(find(problem.inputs, "z")), weight(find(problem.inputs, "weight")), bias(find(problem.inputs, "bias")) {
+        width = x.shape.back();
+        group = problem.group_size ? problem.group_size : width;
+        row = index / (width / group);
+        begin = index % (width / group) * group;
+        rstd_index = index;
+        unit = roundoff(state_type(x.type));
+        rounding = unit * (16 + 2 * std::sqrt(static_cast<double>(group)));
+    }
+    static int64_t count(const Problem& problem) {
+        const Tensor& x = problem.inputs.at("x");
+        return x.size() / (problem.group_size ? problem.group_size : std::max<int64_t>(x.shape.back(), 1));
+    }
+    int64_t at(int64_t i) const { return row * width + begin + i; }
+    double in(int64_t i) const { return x.values[at(i)].real() + (residual ? residual->values[at(i)].real() : 0); }
+    double gate(int64_t i) const { return z ? z->values[at(i)].real() / (1 + std::exp(-z->values[at(i)].real())) : 1; }
+    double slope(int64_t i) const {
+        const double value = z->values[at(i)].real(), sigmoid = 1 / (1 + std::exp(-value));
+        return sigmoid * (1 + value * (1 - sigmoid));
+    }
+    // What the norm is taken of, and what its result is multiplied by.
+    double h(int64_t i) const { return problem.norm_before_gate ? in(i) : in(i)*gate(i); }
+    double gate_last(int64_t i) const { return problem.norm_before_gate ? gate(i) : 1; }
+    double w(int64_t i) const { return weight ? weight->values[begin + i].real() : 1; }
+    double b(int64_t i) const { return bias ? bias->values[begin + i].real() : 0; }
+    double rstd() const {
+        double squares = 0;
+        for (int64_t i = 0; i < group; ++i)
+            squares += h(i) * h(i);
+        return 1 / std::sqrt(squares / static_cast<double>(group) + problem.eps);
+    }
+};
+
+Reference rms_norm(const Problem& problem) {
+    Reference result;
+    Expected* y = prepare(result, problem, "y");
+    Expected* residual_out = prepare(result, problem, "residual_out");
+    Expected* rstd_out = prepare(result, problem, "rstd");
+    for (int64_t index = 0; index < NormGroup::count(problem); ++index) {
+        const NormGroup group(problem, index);
+        const double rstd = group.rstd();
+        store(rstd_out, rstd, group.rounding * rstd, index);
+        for (int64_t i = 0; i < group.group; ++i) {
+            const double scaled = group.h(i) * rstd * group.w(i), gate = group.gate_last(i);
+            const double value = (scaled + group.b(i)) * gate;
+            store(residual_out, group.in(i), group.unit * std::abs(group.in(i)), group.at(i));
+            store(y, value, group.rounding * std::abs(scaled * gate) + 16 * group.unit * std::abs(value), group.at(i));
+        }
+    }
+    return result;
+}
+
+Reference rms_norm_backward(const Problem& problem) {
+    Reference result;
+    const Tensor& grad_y = problem.inputs.at("grad_y");
+    const Tensor *given = find(problem.inputs, "rstd"), *further = find(problem.inputs, "grad_residual_out");
+    Expected* grad_x = prepare(result, problem, "grad_x");
+    Expected* grad_residual = prepare(result, problem, "grad_residual");
+    Expected* grad_z = prepare(result, problem, "grad_z");
+    Expected* grad_weight = prepare(result, problem, "grad_weight");
+    Expected* grad_bias = prepare(result, problem, "grad_bias");
+    const int64_t width = problem.inputs.at("x").shape.back();
+    std::vector<double> weights(width), weight_limits(width), biases(width), bias_limits(width);
+    const int64_t count = NormGroup::count(problem);
+    for (int64_t index = 0; index < count; ++index) {
+        const NormGroup group(problem, index);
+        const double rstd = given ? given->values[index].real() : group.rstd();
+        double mean = 0, magnitude = 0;
+        for (int64_t i = 0; i < group.group; ++i) {
+            const double term = grad_y.values[group.at(i)].real() * group.gate_last(i) * group.w(i) * group.h(i) * rstd;
+            mean += term / static_cast<double>(group.group);
+            magnitude += std::abs(term) / static_cast<double>(group.group);
+        }
+        const double sum_rounding = group.rounding + 4 * group.unit * std::sqrt(static_cast<double>(count));
+        for (int64_t i = 0; i < group.group; ++i) {
+            const double from = grad_y.values[group.at(i)].real(), g = from * group.gate_last(i), n = group.h(i) * rstd;
+            const double grad_h = rstd * (g * group.w(i) - n * mean);
+            const double limit = 2 * group.rounding * rstd * (std::abs(g * group.w(i)) + std::abs(n) * magnitude);
+            const bool gate_first = group.z && !problem.norm_before_gate;
+            const double gate = gate_first ? group.gate(i) : 1;
+            const double more = further ? further->values[group.at(i)].real() : 0;
+            const double value = grad_h * gate + more,
+                         value_limit = limit * std::abs(gate) + 8 * group.unit * std::abs(value);
+            store(grad_x, value, value_limit, group.at(i));
+            store(grad_residual, value, value_limit, group.at(i));
+            if (group.z) {
+                const double before = gate_first ? grad_h * group.in(i) : from * (n * group.w(i) + group.b(i));
+                const double before_limit =
+                    gate_first ? limit * std::abs(group.in(i))
+                               : group.rounding * std::abs(from) * (std::abs(n * group.w(i)) + std::abs(group.b(i)));
+                store(grad_z, before * group.slope(i),
+                      before_limit * std::abs(group.slope(i)) + 16 * group.unit * std::abs(before), group.at(i));
+            }
+            const int64_t column = group.begin + i;
+            weights[column] += g * n;
+            weight_limits[column] += sum_rounding * std::abs(g * n);
+            biases[column] += g;
+            bias_limits[column] += sum_rounding * std::abs(g);
+        }
+    }
+    for (int64_t column = 0; column < width; ++column) {
+        store(grad_weight, weights[column], weight_limits[column], column);
+        store(grad_bias, biases[column], bias_limits[column], column);
+    }
+    return result;
+}
+
 } // namespace
 
 Reference reference(const Problem& problem) {
@@ -479,6 +597,12 @@ Reference reference(const Problem& problem) {
         return causal_conv1d_backward(problem);
     case Operation::causal_conv1d_update:
         return causal_conv1d_update(problem);
+    case Operation::rms_norm:
+    case Operation::gated_rms_norm:
+        return rms_norm(problem);
+    case Operation::rms_norm_backward:
+    case Operation::gated_rms_norm_backward:
+        return rms_norm_backward(problem);
     }
     return {};
 }

@@ -599,6 +599,135 @@ class CausalConv1d : public Case {
     ssm_causal_conv1d_backward_args gradients{};
 };
 
+// One token of a batch through the short convolution of a layer; the state has the type of x.
+class CausalConv1dUpdate : public Case {
+  public:
+    CausalConv1dUpdate(ssm_context* context, Type type, int64_t batch, int64_t channels)
+        : context(context), state(context, type, {batch, channels, width - 1}), x(context, type, {batch, channels}),
+          y(context, type, x.shape), weight(context, Type::float32, {channels, width}),
+          bias(context, Type::float32, {channels}) {
+        state.fill(-1, 1, 1);
+        x.fill(-1, 1, 2);
+        weight.fill(-0.5, 0.5, 3);
+        bias.fill(-0.5, 0.5, 4);
+        y.poison();
+        args.struct_size = sizeof args;
+        args.activation = SSM_ACTIVATION_SILU;
+        args.state = state.view();
+        args.x = x.view();
+        args.weight = weight.view();
+        args.bias = bias.view();
+        args.y = y.view();
+        bytes = 2.0 * double(state.bytes() + x.bytes()) + double(weight.bytes() + bias.bytes());
+        flops = double(count_of(x.shape)) * (2.0 * double(width) + 4);
+    }
+    void run() override { check(ssm_causal_conv1d_update(context, &args), "ssm_causal_conv1d_update"); }
+    // Many runs have taken the state on; what one more gives follows from the state before it.
+    void verify() override {
+        const int64_t batch = x.shape[0] - 1, channel = x.shape[1] - 1;
+        std::vector<double> steps = state.read({batch, channel, 0}, width - 1);
+        steps.push_back(x.read({batch, channel}, 1)[0]);
+        const std::vector<double> w = weight.read({channel, 0}, width);
+        run();
+        check(ssm_context_synchronize(context), "ssm_context_synchronize");
+        double sum = bias.read({channel}, 1)[0];
+        for (size_t j = 0; j < size_t(width); ++j)
+            sum += w[j] * steps[j];
+        expect_near(y.read({batch, channel}, 1)[0], sum / (1 + std::exp(-sum)), 2, x.type, "causal_conv1d_update");
+        const std::vector<double> after = state.read({batch, channel, 0}, width - 1);
+        for (size_t j = 0; j + 1 < size_t(width); ++j)
+            expect_near(after[j], steps[j + 1], 0, x.type, "causal_conv1d_update, state");
+    }
+
+  private:
+    static constexpr int64_t width = 4;
+    ssm_context* const context;
+    Tensor state, x, y, weight, bias;
+    ssm_causal_conv1d_update_args args{};
+};
+
+// The norm before a block, with its residual in float32, or Mamba-2's gated norm; forward or the gradients.
+class RmsNorm : public Case {
+  public:
+    RmsNorm(ssm_context* context, Type type, int64_t rows, int64_t width, bool gated, bool backward)
+        : context(context), gated(gated), backward(backward), x(context, type, {rows, width}), y(context, type, x.shape),
+          grad_y(context, type, x.shape), z(context, type, x.shape), grad_z(context, type, x.shape),
+          residual(context, Type::float32, x.shape), residual_out(context, Type::float32, x.shape),
+          weight(context, Type::float32, {width}), grad_weight(context, Type::float32, {width}) {
+        x.fill(-1, 1, 1);
+        grad_y.fill(-1, 1, 2);
+        z.fill(-1, 1, 3);
+        residual.fill(-1, 1, 4);
+        weight.fill(0.5, 1.5, 5);
+        y.poison();
+        const auto fill = [&](auto& args) {
+            args.struct_size = sizeof args;
+            args.eps = eps;
+            args.x = x.view();
+            args.weight = weight.view();
+        };
+        fill(norm);
+        fill(gated_norm);
+        fill(gradients);
+        fill(gated_gradients);
+        norm.residual = residual.view();
+        norm.residual_out = residual_out.view();
+        norm.y = gated_norm.y = y.view();
+        gated_norm.z = gated_gradients.z = z.view();
+        gradients.x = gradients.grad_residual_out = residual.view();
+        gradients.grad_residual = residual_out.view();
+        gradients.grad_y = gated_gradients.grad_y = grad_y.view();
+        gradients.grad_x = gated_gradients.grad_x = y.view();
+        gradients.grad_weight = gated_gradients.grad_weight = grad_weight.view();
+        gated_gradients.grad_z = grad_z.view();
+        bytes = gated ? (backward ? 5.0 : 3.0) * double(x.bytes())
+                      : 2.0 * double(x.bytes()) + (backward ? 3.0 : 2.0) * double(residual.bytes());
+        flops = double(count_of(x.shape)) * ((backward ? 12 : 4) + (gated ? 8 : 0));
+    }
+    void run() override {
+        if (gated && backward)
+            check(ssm_gated_rms_norm_backward(context, &gated_gradients), "ssm_gated_rms_norm_backward");
+        else if (gated)
+            check(ssm_gated_rms_norm(context, &gated_norm), "ssm_gated_rms_norm");
+        else if (backward)
+            check(ssm_rms_norm_backward(context, &gradients), "ssm_rms_norm_backward");
+        else
+            check(ssm_rms_norm(context, &norm), "ssm_rms_norm");
+    }
+    void verify() override {
+        const int64_t width = x.shape[1];
+        for (const int64_t row : {int64_t{0}, x.shape[0] - 1}) {
+            const auto read = [&](const Tensor& tensor) { return tensor.read({row, 0}, width); };
+            const std::vector<double> in = read(x), more = read(residual), gate = read(z), from = read(grad_y),
+                                      given = read(y), w = weight.read({0}, width);
+            std::vector<double> h(in), gates(size_t(width), 1.0);
+            double squares = 0, products = 0;
+            for (size_t i = 0; i < size_t(width); ++i) {
+                if (gated)
+                    gates[i] = gate[i] / (1 + std::exp(-gate[i]));
+                h[i] = gated ? in[i] * gates[i] : more[i] + (backward ? 0 : in[i]);
+                squares += h[i] * h[i];
+                products += h[i] * from[i] * w[i];
+            }
+            const double rstd = 1 / std::sqrt(squares / double(width) + eps), mean = rstd * products / double(width);
+            for (size_t i = 0; i < size_t(width); ++i) {
+                const double gradient = rstd * (from[i] * w[i] - h[i] * rstd * mean) * gates[i] + (gated ? 0 : more[i]);
+                expect_near(given[i], backward ? gradient : h[i] * rstd * w[i], 8, x.type, "rms_norm");
+            }
+        }
+    }
+
+  private:
+    static constexpr double eps = 1e-5;
+    ssm_context* const context;
+    const bool gated, backward;
+    Tensor x, y, grad_y, z, grad_z, residual, residual_out, weight, grad_weight;
+    ssm_rms_norm_args norm{};
+    ssm_gated_rms_norm_args gated_norm{};
+    ssm_rms_norm_backward_args gradients{};
+    ssm_gated_rms_norm_backward_args gated_gradients{};
+};
+
 std::string text_of(const Shape& shape, Layout layout = Layout::time) {
     std::string text;
     for (int64_t extent : shape)
@@ -724,6 +853,28 @@ std::vector<CaseEntry> all_cases(bool quick) {
     for (Type type : {Type::float32, Type::bfloat16})
         for (const Layout layout : {Layout::time, Layout::channels})
             convolution("mamba-130m", type, {quick ? 1 : 8, 1536, quick ? 512 : 2048}, layout, 4);
+    const auto step = [&](const std::string& model, Type type, int64_t rows, int64_t inner, bool latency = false) {
+        cases.push_back(
+            {"causal_conv1d_update", model + " " + text_of({rows, inner}) + " W4", type, latency,
+             [=](ssm_context* context) { return std::make_unique<CausalConv1dUpdate>(context, type, rows, inner); }});
+    };
+    step("mamba-130m, one token", Type::float32, 1, 1536, true);
+    for (Type type : {Type::float32, Type::bfloat16})
+        step("mamba-2.8b", type, quick ? 16 : 256, 5120);
+    const auto norm = [&](const std::string& model, Type type, int64_t rows, int64_t width, bool gated,
+                          bool latency = false) {
+        for (const bool backward : {false, true})
+            cases.push_back({std::string(gated ? "gated_" : "") + "rms_norm" + (backward ? "_backward" : ""),
+                             model + " " + text_of({rows, width}), type, latency, [=](ssm_context* context) {
+                                 return std::make_unique<RmsNorm>(context, type, rows, width, gated, backward);
+                             }});
+    };
+    const int64_t rows = quick ? 512 : 2 * 2048;
+    norm("mamba-130m, one token", Type::float32, 1, 768, false, true);
+    for (Type type : {Type::float32, Type::bfloat16}) {
+        norm("mamba-2.8b", type, rows, 2560, false);
+        norm("mamba2-2.7b", type, rows, 5120, true);
+    }
     convolution("a wide filter", Type::float32, {1, 768, quick ? 512 : 2048}, Layout::time, 64);
     return cases;
 }

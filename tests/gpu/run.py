@@ -459,6 +459,80 @@ def check_ssd_backward(context, results, dtype, batch, length, heads, channels, 
         results.add("ssd_backward", f"{label} {name}", error_of(outputs[name].to_host(), array), tolerance)
 
 
+def check_causal_conv1d_update(context, results, dtype, state_dtype, channels, width, steps, ring):
+    """A few steps in slots of a cache, whose states are moved on or are rings."""
+    uniform, wide_uniform, state_uniform = randoms(14, dtype), randoms(15, state_type(dtype)), randoms(16, state_dtype)
+    slots, seqlens = np.array([4, -1, 1], np.int32), np.array([5, 0, 2 * width + 1], np.int32)
+    x, weight, bias = uniform((3, channels, steps)), wide_uniform((channels, width)), wide_uniform((channels,))
+    length = width + 1 if ring else width - 1
+    cache = state_uniform((6, channels, length))
+    wide_x, wide_weight, wide_bias, expected = widened(x, weight, bias, cache)
+    y = np.zeros(wide_x.shape)
+    for row, slot in enumerate(slots):
+        if slot < 0:
+            continue
+        order = (seqlens[row] + np.arange(length)) % length if ring else np.arange(length)
+        history = np.concatenate([expected[slot][:, order], wide_x[row]], -1)
+        for t in range(steps):
+            z = wide_bias + (wide_weight * history[:, length + t - width + 1:length + t + 1]).sum(-1)
+            y[row, :, t] = z / (1 + np.exp(-z))
+        after = (seqlens[row] + steps + np.arange(length)) % length if ring else np.arange(length)
+        expected[slot][:, after] = history[:, steps:]
+    state, out = context.to_device(cache), context.empty(x.shape, dtype)
+    context.run("causal_conv1d_update", state=state, x=context.to_device(x), weight=context.to_device(weight),
+                bias=context.to_device(bias), slots=context.to_device(slots), y=out,
+                activation=ssmcuda.ACTIVATIONS["silu"],
+                cache_seqlens=context.to_device(seqlens) if ring else None)
+    label = (f"{np.dtype(dtype).name} state {np.dtype(state_dtype).name} 3x{channels}x{steps} w{width}"
+             + (" ring" if ring else ""))
+    results.add("causal_conv1d_update", label, error_of(out.to_host(), y), TOLERANCES[np.dtype(dtype).name])
+    results.add("causal_conv1d_update", label + ", state", error_of(state.to_host(), expected),
+                TOLERANCES[np.dtype(state_dtype).name])
+
+
+def check_rms_norm(context, results, dtype, width, group, norm_before_gate):
+    """The norm with a residual of the state type and its gradients, or with a group the gated ones."""
+    uniform, wide_uniform = randoms(17, dtype), randoms(18, state_type(dtype))
+    gated, rows, eps = group > 0, 37, 1e-5
+    shape, name = (rows, width), "gated_rms_norm" if group > 0 else "rms_norm"
+    inputs = dict(x=uniform(shape), weight=wide_uniform((width,)), bias=wide_uniform((width,)))
+    inputs.update(dict(z=uniform(shape)) if gated else dict(residual=wide_uniform(shape)))
+    grad_y = uniform(shape)
+    x, weight, bias, second, from_y = widened(*inputs.values(), grad_y)
+    sigmoid = 1 / (1 + np.exp(-second))
+    gate = second * sigmoid if gated else np.ones(shape)
+    before, after = (np.ones(shape), gate) if norm_before_gate else (gate, np.ones(shape))
+    h = x * before if gated else x + second
+    cut = lambda array: array.reshape(rows, -1, group or width)
+    rstd = 1 / np.sqrt((cut(h) ** 2).mean(-1, keepdims=True) + eps)
+    n = (cut(h) * rstd).reshape(shape)
+    y = (n * weight + bias) * after
+    g = from_y * after
+    mean = cut(g * weight * n).mean(-1, keepdims=True)
+    grad_h = (rstd * (cut(g * weight) - cut(n) * mean)).reshape(shape)
+    settings = dict(eps=eps, **(dict(group_size=group, norm_before_gate=int(norm_before_gate)) if gated else {}))
+    device = {key: context.to_device(array) for key, array in inputs.items()}
+    out = context.empty(shape, dtype)
+    extra = {} if gated else dict(residual_out=context.empty(shape, state_type(dtype)))
+    context.run(name, y=out, **device, **extra, **settings)
+    tolerance, label = TOLERANCES[np.dtype(dtype).name], f"{np.dtype(dtype).name} {rows}x{width} g{group}"
+    results.add(name, label, error_of(out.to_host(), y), tolerance)
+    gradients = dict(grad_x=context.empty(shape, dtype), grad_weight=context.empty((width,), state_type(dtype)),
+                     grad_bias=context.empty((width,), state_type(dtype)))
+    expected = dict(grad_x=grad_h * before, grad_weight=(g * n).sum(0), grad_bias=g.sum(0))
+    if gated:
+        gradients["grad_z"] = context.empty(shape, dtype)
+        slope = sigmoid * (1 + second * (1 - sigmoid))
+        expected["grad_z"] = slope * (from_y * (n * weight + bias) if norm_before_gate else grad_h * x)
+        given = device
+    else:  # of what the forward call gave
+        given = dict(x=extra["residual_out"], weight=device["weight"])
+        results.add(name, label + ", residual_out", error_of(given["x"].to_host(), h), TOLERANCES[np.dtype(state_type(dtype)).name])
+    context.run(name + "_backward", grad_y=context.to_device(grad_y), **given, **gradients, **settings)
+    for key, tensor in gradients.items():
+        results.add(name + "_backward", f"{label}, {key}", error_of(tensor.to_host(), expected[key]), 4 * tolerance)
+
+
 def run_checks(context, results, only, lengths):
     wanted = lambda name: not only or only == name
     for length in lengths:
@@ -495,6 +569,18 @@ def run_checks(context, results, only, lengths):
             for heads, channels, groups, states in ((0, 48, 2, 16), (0, 7, 1, 21), (4, 64, 2, 128), (3, 5, 1, 300)):
                 results.attempt("selective_state_update", f"{heads}x{channels} n{states}", lambda: check_selective_state_update(
                     context, results, dtype, state_dtype, 3, heads, channels, groups, states, [4, -1, 1]))
+    if wanted("causal_conv1d_update"):
+        for dtype, state_dtype in ((np.float32, np.float32), (np.float32, np.float16), (np.float16, np.float16),
+                                   (np.float64, np.float64)):
+            for channels, width, steps, ring in ((48, 4, 1, False), (300, 4, 3, True), (7, 2, 2, False), (5, 9, 12, True)):
+                results.attempt("causal_conv1d_update", f"{channels} w{width}", lambda: check_causal_conv1d_update(
+                    context, results, dtype, state_dtype, channels, width, steps, ring))
+    if wanted("rms_norm") or wanted("gated_rms_norm"):
+        for dtype in (np.float32, np.float16, np.float64):
+            for width, group, before in ((48, 0, False), (769, 0, False), (9000, 0, False), (96, 96, False), (96, 32, True),
+                                         (1536, 512, False), (2560, 2560, True)):
+                results.attempt("rms_norm", f"{width} g{group}", lambda: check_rms_norm(
+                    context, results, dtype, width, group, before))
     if wanted("linear_recurrence"):
         for dtype in (np.float32, np.complex128):
             results.attempt("linear_recurrence", "packed", lambda: check_packed(context, results, dtype))

@@ -612,6 +612,176 @@ TEST(CoreArguments, CausalConv1d) {
     EXPECT_INVALID("x: float32, float64, float16 or bfloat16 expected, complex64 given", call.run());
 }
 
+TEST(CoreArguments, CausalConv1dUpdate) {
+    Context context;
+    std::vector<float> memory(4096);
+    std::vector<int32_t> rows{4, -1}, before{7, 8};
+    const auto at = [&](int i) { return memory.data() + 256 * i; };
+    View state{at(0), float32, {5, 6, 3}}, x{at(1), float32, {2, 6}}, weight{at(2), float32, {6, 4}},
+        bias{at(3), float32, {6}}, slots{rows.data(), int32, {2}}, cache_seqlens{before.data(), int32, {2}},
+        y{at(4), float32, {2, 6}};
+    auto args = make_args<ssm_causal_conv1d_update_args>();
+    args.state = state;
+    args.x = x;
+    args.weight = weight;
+    args.bias = bias;
+    args.slots = slots;
+    args.cache_seqlens = cache_seqlens;
+    args.y = y;
+    const auto run = [&] { return ssm_causal_conv1d_update(context, &args); };
+    EXPECT_SUCCESS(run());
+    args.activation = 2;
+    EXPECT_INVALID("activation: an ssm_activation expected, 2 given", run());
+    args.activation = SSM_ACTIVATION_SILU;
+    x.tensor.ndim = 1;
+    EXPECT_INVALID("x: rank 2, or 3 with time expected, shape (2) given", run());
+    x.tensor.ndim = 2;
+    state.shape[2] = 2;
+    EXPECT_INVALID("state: at least W-1 = 3 steps expected, 2 given", run());
+    state.shape[2] = 8; // longer than the window: still its own memory
+    EXPECT_SUCCESS(run());
+    state.shape[2] = 3;
+    state.tensor.ndim = 2;
+    EXPECT_INVALID("state: rank 3 expected, shape (5,6) given", run());
+    state.tensor.ndim = 3;
+    state.shape[1] = 5;
+    EXPECT_INVALID("state: shape (5,6,3) expected, (5,5,3) given", run());
+    state.shape[1] = 6;
+    weight.shape[0] = 5;
+    EXPECT_INVALID("weight: shape (6,4) expected, (5,4) given", run());
+    weight.shape[0] = 6;
+    y.shape[1] = 5;
+    EXPECT_INVALID("y: shape (2,6) expected, (2,5) given", run());
+    y.shape[1] = 6;
+    cache_seqlens.shape[0] = 1;
+    EXPECT_INVALID("cache_seqlens: shape (2) expected, (1) given", run());
+    cache_seqlens.shape[0] = 2;
+    cache_seqlens.tensor.dtype = int64;
+    EXPECT_INVALID("cache_seqlens: int32 expected, int64 given", run());
+    cache_seqlens.tensor.dtype = int32;
+    args.slots = nullptr;
+    EXPECT_INVALID("state: shape (2,6,3) expected, (5,6,3) given", run());
+    args.slots = slots;
+    rows = {5, 0};
+    EXPECT_INVALID("slots[0]: -1 or a row of the 5 of state expected, 5 given", run());
+    rows = {0, 1};
+    state.tensor.dtype = float64;
+    EXPECT_INVALID("state: float32, float16 or bfloat16 expected, float64 given", run());
+    state.tensor.dtype = float16;
+    EXPECT_SUCCESS(run());
+    x.tensor.dtype = float16;
+    EXPECT_INVALID("y: float16 expected, float32 given", run());
+    y.tensor.dtype = float16;
+    EXPECT_SUCCESS(run());
+    y.tensor.data = x.tensor.data;
+    EXPECT_SUCCESS(run());
+    y.tensor.data = at(4);
+    x.tensor.data = state.tensor.data;
+    EXPECT_INVALID("state: memory apart from x expected, overlapping memory given", run());
+}
+
+TEST(CoreArguments, RmsNorm) {
+    Context context;
+    std::vector<float> memory(4096);
+    const auto at = [&](int i) { return memory.data() + 256 * i; };
+    View x{at(0), float32, {4, 5, 6}}, residual{at(1), float32, {4, 5, 6}}, weight{at(2), float32, {6}},
+        bias{at(3), float32, {6}}, y{at(4), float32, {4, 5, 6}}, residual_out{at(5), float32, {4, 5, 6}},
+        rstd{at(6), float32, {4, 5}}, grad_x{at(7), float32, {4, 5, 6}}, grad_weight{at(8), float32, {6}};
+    auto args = make_args<ssm_rms_norm_args>();
+    auto gradients = make_args<ssm_rms_norm_backward_args>();
+    args.x = gradients.x = x;
+    args.residual = gradients.grad_residual_out = residual;
+    args.weight = gradients.weight = weight;
+    args.bias = bias;
+    args.y = gradients.grad_y = y;
+    args.residual_out = gradients.grad_residual = residual_out;
+    args.rstd = gradients.rstd = rstd;
+    gradients.grad_x = grad_x;
+    gradients.grad_weight = grad_weight;
+    const auto run = [&] { return ssm_rms_norm(context, &args); };
+    const auto run_backward = [&] { return ssm_rms_norm_backward(context, &gradients); };
+    EXPECT_SUCCESS(run());
+    EXPECT_SUCCESS(run_backward());
+    args.eps = gradients.eps = -1;
+    EXPECT_INVALID("eps: a number of 0 or more expected, -1.000000 given", run());
+    EXPECT_INVALID("eps: a number of 0 or more expected, -1.000000 given", run_backward());
+    args.eps = gradients.eps = 1e-5;
+    x.tensor.ndim = 0;
+    EXPECT_INVALID("x: rank 1 to 4 expected, shape () given", run());
+    x.tensor.ndim = 3;
+    residual.shape[1] = 4;
+    EXPECT_INVALID("residual: shape (4,5,6) expected, (4,4,6) given", run());
+    EXPECT_INVALID("grad_residual_out: shape (4,5,6) expected, (4,4,6) given", run_backward());
+    residual.shape[1] = 5;
+    weight.shape[0] = 5;
+    EXPECT_INVALID("weight: shape (6) expected, (5) given", run());
+    weight.shape[0] = 6;
+    rstd.shape[1] = 6;
+    EXPECT_INVALID("rstd: shape (4,5) expected, (4,6) given", run());
+    EXPECT_INVALID("rstd: shape (4,5) expected, (4,6) given", run_backward());
+    rstd.shape[1] = 5;
+    residual_out.tensor.dtype = float16;
+    EXPECT_INVALID("residual_out: float32 expected, float16 given", run());
+    residual_out.tensor.dtype = float32;
+    weight.tensor.dtype = float64;
+    EXPECT_INVALID("weight: float32 expected, float64 given", run());
+    weight.tensor.dtype = float32;
+    y.tensor.dtype = float16;
+    EXPECT_INVALID("y: float32 expected, float16 given", run());
+    grad_x.tensor.dtype = x.tensor.dtype = float16;
+    EXPECT_SUCCESS(run());
+    x.tensor.dtype = float64;
+    EXPECT_INVALID("x: float16 or float32 expected, float64 given", run_backward());
+    x.tensor.dtype = float32;
+    EXPECT_SUCCESS(run_backward());
+    x.tensor.dtype = y.tensor.dtype = grad_x.tensor.dtype = float32;
+    y.tensor.data = x.tensor.data;
+    EXPECT_SUCCESS(run());
+    residual_out.tensor.data = residual.tensor.data;
+    EXPECT_SUCCESS(run());
+    residual_out.tensor.data = x.tensor.data;
+    EXPECT_INVALID("residual_out: memory apart from y expected, overlapping memory given", run());
+}
+
+TEST(CoreArguments, GatedRmsNorm) {
+    Context context;
+    std::vector<float> memory(4096);
+    const auto at = [&](int i) { return memory.data() + 256 * i; };
+    View x{at(0), float32, {4, 6}}, z{at(1), float32, {4, 6}}, y{at(2), float32, {4, 6}}, rstd{at(3), float32, {4, 2}},
+        grad_z{at(4), float32, {4, 6}};
+    auto args = make_args<ssm_gated_rms_norm_args>();
+    auto gradients = make_args<ssm_gated_rms_norm_backward_args>();
+    args.x = gradients.x = x;
+    args.z = gradients.z = z;
+    args.y = gradients.grad_y = y;
+    args.rstd = gradients.rstd = rstd;
+    args.group_size = gradients.group_size = 3;
+    gradients.grad_z = grad_z;
+    const auto run = [&] { return ssm_gated_rms_norm(context, &args); };
+    const auto run_backward = [&] { return ssm_gated_rms_norm_backward(context, &gradients); };
+    EXPECT_SUCCESS(run());
+    EXPECT_SUCCESS(run_backward());
+    for (const int64_t wrong : {-3, 4, 12}) {
+        args.group_size = gradients.group_size = wrong;
+        const std::string expected = "group_size: 0 or a divisor of D = 6 expected, " + std::to_string(wrong) + " given";
+        EXPECT_INVALID(expected.c_str(), run());
+        EXPECT_INVALID(expected.c_str(), run_backward());
+    }
+    args.group_size = gradients.group_size = 2;
+    EXPECT_INVALID("rstd: shape (4,3) expected, (4,2) given", run());
+    args.group_size = gradients.group_size = 3;
+    args.norm_before_gate = 2;
+    EXPECT_INVALID("norm_before_gate: 0 or 1 expected, 2 given", run());
+    args.norm_before_gate = 1;
+    z.tensor.dtype = float16;
+    EXPECT_INVALID("z: float32 expected, float16 given", run());
+    z.tensor.dtype = float32;
+    gradients.z = nullptr;
+    EXPECT_INVALID("z: a tensor, because grad_z is asked for expected, none given", run_backward());
+    args.z = nullptr;
+    EXPECT_SUCCESS(run());
+}
+
 // Without a step there is nothing to write but the states and zero sums.
 TEST(CoreArguments, CausalConv1dWithoutSteps) {
     Convolution call;

@@ -17,5 +17,7 @@ internal static class Suite
         .. CausalConv1dBackwardBenchmarks.Definitions(quick),
         .. SsdBenchmarks.Definitions(quick),
         .. SsdBackwardBenchmarks.Definitions(quick),
+        .. CausalConv1dUpdateBenchmarks.Definitions(quick),
+        .. RmsNormBenchmarks.Definitions(quick),
     ];
 }

@@ -613,6 +613,157 @@ typedef struct ssm_ssd_backward_args {
 } ssm_ssd_backward_args;
 SSM_API int32_t ssm_ssd_backward(ssm_context* context, const ssm_ssd_backward_args* args);
 SSM_API int32_t ssm_ssd_backward_workspace(ssm_context* context, const ssm_ssd_backward_args* args, uint64_t* bytes);
+/** One step of causal_conv1d, or T of them, on a state that stays where it is: what a model runs for each new token.
+ *  The state holds the last S steps of each channel, S being W-1 or more. Without cache_seqlens the oldest comes first: T
+ *  steps move it on by T. With cache_seqlens it is a ring: step t of batch element i lies at (cache_seqlens[i] + t) mod S,
+ *  any int32 being a legal count of the steps before, and nothing else moves.
+ *  With slots, batch element i has its state in row slots[i] of state, which may have any number K of rows, and -1 skips it:
+ *  no state is read or written and y is zero. Two elements of one slot leave an unspecified state. On the CPU other values
+ *  are an error; a GPU takes them for -1. Without slots K = B.
+ *  All arithmetic is float32 (float64 for float64). Between the T steps of a call a 16-bit state is not rounded. */
+typedef struct ssm_causal_conv1d_update_args {
+    /** sizeof(ssm_causal_conv1d_update_args). */
+    uint32_t struct_size;
+    /** enum ssm_activation: act. */
+    int32_t activation;
+    /** inout required (K,D,S): float32, float16 or bfloat16 whatever x is; float64 if and only if x is. */
+    const DLTensor* state;
+    /** in required (B,D) or (B,D,T): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in required (D,W): the state type of x; W is 1 to 256, and weight_{W-1} meets x_t. */
+    const DLTensor* weight;
+    /** in optional (D): the state type of x; zero if absent. */
+    const DLTensor* bias;
+    /** in optional (B): int32, the row of state that each batch element has, or -1. */
+    const DLTensor* slots;
+    /** in optional (B): int32, the steps that came before; the state is a ring. */
+    const DLTensor* cache_seqlens;
+    /** out required (B,D) or (B,D,T) inplace x: the type of x. */
+    const DLTensor* y;
+} ssm_causal_conv1d_update_args;
+SSM_API int32_t ssm_causal_conv1d_update(ssm_context* context, const ssm_causal_conv1d_update_args* args);
+SSM_API int32_t ssm_causal_conv1d_update_workspace(ssm_context* context, const ssm_causal_conv1d_update_args* args,
+                                                   uint64_t* bytes);
+
+/** y = n weight + bias with n = h / sqrt(mean(h^2) + eps) and h = x + residual, each row along the last axis by itself
+ *  (Zhang and Sennrich 2019, arXiv 1910.07467): what stands before every Mamba block. h is not rounded on the way to y.
+ *  x has one to four axes. */
+typedef struct ssm_rms_norm_args {
+    /** sizeof(ssm_rms_norm_args). */
+    uint32_t struct_size;
+    /** 0 or more. */
+    double eps;
+    /** in required (...,D): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in optional (...,D): the type of x or its state type; zero if absent. */
+    const DLTensor* residual;
+    /** in optional (D): the state type of x; one if absent. */
+    const DLTensor* weight;
+    /** in optional (D): the state type of x; zero if absent. */
+    const DLTensor* bias;
+    /** out required (...,D) inplace x residual: the type of x. */
+    const DLTensor* y;
+    /** out optional (...,D) inplace x residual: the type of residual, or where that is absent the type of x or its state
+     *  type; h. */
+    const DLTensor* residual_out;
+    /** out optional (...): the state type of x; 1 / sqrt(mean(h^2) + eps) of each row. */
+    const DLTensor* rstd;
+} ssm_rms_norm_args;
+SSM_API int32_t ssm_rms_norm(ssm_context* context, const ssm_rms_norm_args* args);
+SSM_API int32_t ssm_rms_norm_workspace(ssm_context* context, const ssm_rms_norm_args* args, uint64_t* bytes);
+
+/** Gradients of rms_norm. With n as there and g = grad_y weight, the gradient of h, and so of x and of residual, is
+ *  rstd (g - n mean(g n)) + grad_residual_out; grad_weight = sum of grad_y n and grad_bias = sum of grad_y over the rows. */
+typedef struct ssm_rms_norm_backward_args {
+    /** sizeof(ssm_rms_norm_backward_args). */
+    uint32_t struct_size;
+    /** As in the forward call. */
+    double eps;
+    /** in required (...,D): h, which is residual_out where there was a residual; the type of grad_y or its state type. */
+    const DLTensor* x;
+    /** in optional (D): the state type of grad_y; as in the forward call. */
+    const DLTensor* weight;
+    /** in optional (...): the state type of grad_y; what the forward call gave. Computed again if absent. */
+    const DLTensor* rstd;
+    /** in required (...,D): float32, float64, float16 or bfloat16. */
+    const DLTensor* grad_y;
+    /** in optional (...,D): the type of x; zero if absent. */
+    const DLTensor* grad_residual_out;
+    /** out optional (...,D) inplace grad_y: the type of grad_y. */
+    const DLTensor* grad_x;
+    /** out optional (...,D) inplace grad_residual_out: the type of x; the same gradient. */
+    const DLTensor* grad_residual;
+    /** out optional (D): the state type of grad_y. */
+    const DLTensor* grad_weight;
+    /** out optional (D): the state type of grad_y. */
+    const DLTensor* grad_bias;
+} ssm_rms_norm_backward_args;
+SSM_API int32_t ssm_rms_norm_backward(ssm_context* context, const ssm_rms_norm_backward_args* args);
+SSM_API int32_t ssm_rms_norm_backward_workspace(ssm_context* context, const ssm_rms_norm_backward_args* args,
+                                                uint64_t* bytes);
+
+/** Mamba-2's gated norm (Dao and Gu 2024, arXiv 2405.21060, section 7): y = n weight + bias with n the norm of x silu(z), or
+ *  with norm_before_gate y = (n weight + bias) silu(z) with n the norm of x. The mean is over each run of group_size
+ *  neighbours of the last axis by itself. x has one to four axes. */
+typedef struct ssm_gated_rms_norm_args {
+    /** sizeof(ssm_gated_rms_norm_args). */
+    uint32_t struct_size;
+    /** bool: the gate comes after the norm. */
+    int32_t norm_before_gate;
+    /** A divisor of D; 0: D, one group. G = D / group_size. */
+    int64_t group_size;
+    /** 0 or more. */
+    double eps;
+    /** in required (...,D): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in optional (...,D): the type of x; without it y is not gated. */
+    const DLTensor* z;
+    /** in optional (D): the state type of x; one if absent. */
+    const DLTensor* weight;
+    /** in optional (D): the state type of x; zero if absent. */
+    const DLTensor* bias;
+    /** out required (...,D) inplace x z: the type of x. */
+    const DLTensor* y;
+    /** out optional (...,G): the state type of x; 1 / sqrt(mean + eps) of each group. */
+    const DLTensor* rstd;
+} ssm_gated_rms_norm_args;
+SSM_API int32_t ssm_gated_rms_norm(ssm_context* context, const ssm_gated_rms_norm_args* args);
+SSM_API int32_t ssm_gated_rms_norm_workspace(ssm_context* context, const ssm_gated_rms_norm_args* args, uint64_t* bytes);
+
+/** Gradients of gated_rms_norm. */
+typedef struct ssm_gated_rms_norm_backward_args {
+    /** sizeof(ssm_gated_rms_norm_backward_args). */
+    uint32_t struct_size;
+    /** bool: as in the forward call. */
+    int32_t norm_before_gate;
+    /** As in the forward call. */
+    int64_t group_size;
+    /** As in the forward call. */
+    double eps;
+    /** in required (...,D): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in optional (...,D): the type of x; as in the forward call. */
+    const DLTensor* z;
+    /** in optional (D): the state type of x; as in the forward call. */
+    const DLTensor* weight;
+    /** in optional (D): the state type of x; as in the forward call. */
+    const DLTensor* bias;
+    /** in optional (...,G): the state type of x; what the forward call gave. Computed again if absent. */
+    const DLTensor* rstd;
+    /** in required (...,D): the type of x. */
+    const DLTensor* grad_y;
+    /** out optional (...,D) inplace grad_y: the type of x. */
+    const DLTensor* grad_x;
+    /** out optional (...,D) inplace z: the type of x; only where there is a z. */
+    const DLTensor* grad_z;
+    /** out optional (D): the state type of x. */
+    const DLTensor* grad_weight;
+    /** out optional (D): the state type of x. */
+    const DLTensor* grad_bias;
+} ssm_gated_rms_norm_backward_args;
+SSM_API int32_t ssm_gated_rms_norm_backward(ssm_context* context, const ssm_gated_rms_norm_backward_args* args);
+SSM_API int32_t ssm_gated_rms_norm_backward_workspace(ssm_context* context, const ssm_gated_rms_norm_backward_args* args,
+                                                      uint64_t* bytes);
 
 #ifdef __cplusplus
 }

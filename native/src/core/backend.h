@@ -6,8 +6,10 @@
 #include "core/params/associative_scan.h"
 #include "core/params/causal_conv1d.h"
 #include "core/params/causal_conv1d_backward.h"
+#include "core/params/causal_conv1d_update.h"
 #include "core/params/linear_recurrence.h"
 #include "core/params/linear_recurrence_backward.h"
+#include "core/params/rms_norm.h"
 #include "core/params/selective_scan.h"
 #include "core/params/selective_scan_backward.h"
 #include "core/params/selective_state_update.h"
@@ -98,6 +100,14 @@ struct Backend {
     int32_t (*ssd_workspace)(BackendContext* context, const SsdParams* params, uint64_t* bytes);
     int32_t (*ssd_backward)(BackendContext* context, const SsdBackwardParams* params);
     int32_t (*ssd_backward_workspace)(BackendContext* context, const SsdBackwardParams* params, uint64_t* bytes);
+    int32_t (*causal_conv1d_update)(BackendContext* context, const CausalConv1dUpdateParams* params);
+    int32_t (*causal_conv1d_update_workspace)(BackendContext* context, const CausalConv1dUpdateParams* params,
+                                              uint64_t* bytes);
+    // gated_rms_norm and its gradients too.
+    int32_t (*rms_norm)(BackendContext* context, const RmsNormParams* params);
+    int32_t (*rms_norm_workspace)(BackendContext* context, const RmsNormParams* params, uint64_t* bytes);
+    int32_t (*rms_norm_backward)(BackendContext* context, const RmsNormBackwardParams* params);
+    int32_t (*rms_norm_backward_workspace)(BackendContext* context, const RmsNormBackwardParams* params, uint64_t* bytes);
 };
 
 constexpr uint32_t backend_abi = 1;

@@ -220,12 +220,13 @@ void expect_rank(const Tensor& tensor, int32_t rank) {
 }
 
 void expect_shape(const Tensor& tensor, std::initializer_list<int64_t> shape) {
-    if (!tensor)
+    expect_shape(tensor, shape.begin(), static_cast<int32_t>(shape.size()));
+}
+
+void expect_shape(const Tensor& tensor, const int64_t* shape, int32_t rank) {
+    if (!tensor || (tensor.rank == rank && std::equal(shape, shape + rank, tensor.shape)))
         return;
-    const int32_t rank = static_cast<int32_t>(shape.size());
-    if (tensor.rank == rank && std::memcmp(tensor.shape, shape.begin(), shape.size() * sizeof(int64_t)) == 0)
-        return;
-    fail_argument(tensor.name, "shape " + text_of_shape(shape.begin(), rank), text_of_shape(tensor.shape, tensor.rank));
+    fail_argument(tensor.name, "shape " + text_of_shape(shape, rank), text_of_shape(tensor.shape, tensor.rank));
 }
 
 void expect_type(const Tensor& tensor, DataType type) {

@@ -79,6 +79,7 @@ void make_view(Tensor& view, const char* name, const DLTensor* given, bool is_ou
 // Each passes over absent tensors and throws with the tensor's name otherwise.
 void expect_rank(const Tensor& tensor, int32_t rank);
 void expect_shape(const Tensor& tensor, std::initializer_list<int64_t> shape);
+void expect_shape(const Tensor& tensor, const int64_t* shape, int32_t rank);
 void expect_type(const Tensor& tensor, DataType type);
 void expect_type(const Tensor& tensor, std::initializer_list<DataType> types);
 void expect_storage_type(const Tensor& tensor); // the six that the header names

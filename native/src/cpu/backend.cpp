@@ -120,9 +120,17 @@ int32_t set_threads(BackendContext* context, int32_t threads) {
 
 int32_t set_option(BackendContext* context, const char* name, int64_t value) {
     static const char* const names[] = {
-        "associative_scan.tile", "linear_recurrence.tile",       "linear_recurrence_backward.tile",
-        "selective_scan.tile",   "selective_scan_backward.tile", "selective_state_update.tile",
-        "causal_conv1d.tile",    "causal_conv1d_backward.tile",  "ssd.tile",
+        "associative_scan.tile",
+        "linear_recurrence.tile",
+        "linear_recurrence_backward.tile",
+        "selective_scan.tile",
+        "selective_scan_backward.tile",
+        "selective_state_update.tile",
+        "causal_conv1d.tile",
+        "causal_conv1d_backward.tile",
+        "causal_conv1d_update.tile",
+        "rms_norm_backward.tile",
+        "ssd.tile",
     };
     for (const char* known : names) {
         if (std::strcmp(known, name) == 0) {
@@ -301,6 +309,12 @@ constexpr Backend table() {
     b.ssd_workspace = ssd_workspace;
     b.ssd_backward = ssd_backward;
     b.ssd_backward_workspace = ssd_backward_workspace;
+    b.causal_conv1d_update = causal_conv1d_update;
+    b.causal_conv1d_update_workspace = causal_conv1d_update_workspace;
+    b.rms_norm = rms_norm;
+    b.rms_norm_workspace = rms_norm_workspace;
+    b.rms_norm_backward = rms_norm_backward;
+    b.rms_norm_backward_workspace = rms_norm_backward_workspace;
     return b;
 }
 

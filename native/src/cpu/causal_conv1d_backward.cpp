@@ -7,6 +7,7 @@
 #include "hwy/foreach_target.h"
 
 #include "cpu/causal_conv1d-inl.h"
+#include "cpu/silu-inl.h"
 
 #include "core/mutate.h"
 #include "core/params/causal_conv1d_backward.h"
@@ -29,20 +30,6 @@ struct ParameterSums {
 HWY_BEFORE_NAMESPACE();
 namespace ssm::cpu::HWY_NAMESPACE {
 namespace {
-
-// The derivative of z / (1 + exp(-z)), without a difference of near numbers.
-template <class Lane>
-HWY_INLINE Vec<Lane> silu_slope(Vec<Lane> z) {
-    const Tag<Lane> d;
-    const auto one = hn::Set(d, Lane{1});
-    const auto most = hn::Set(d, exp_bounded_most<Lane>);
-    const auto bounded = hn::Min(hn::Max(z, hn::Neg(most)), most);
-    const auto e = exp_bounded<Lane>(hn::Neg(hn::Abs(bounded)));
-    const auto large = reciprocal<Lane>(hn::Add(one, e)), small = hn::Mul(e, large);
-    const auto is_negative = hn::Lt(bounded, hn::Zero(d));
-    const auto sigmoid = hn::IfThenElse(is_negative, small, large), rest = hn::IfThenElse(is_negative, large, small);
-    return hn::IfThenElse(hn::IsNaN(z), z, hn::Mul(sigmoid, hn::MulAdd(bounded, rest, one)));
-}
 
 // sums[j] += the sum over vectors i of g_i in_{i + j}, for j below width, and sums[width] += the sum of the g_i. The last
 // vector has `left` lanes that count, if left is not 0: beyond them lie steps of no concern, perhaps not numbers.

@@ -27,5 +27,11 @@ int32_t ssd(BackendContext* context, const SsdParams* params);
 int32_t ssd_workspace(BackendContext* context, const SsdParams* params, uint64_t* bytes);
 int32_t ssd_backward(BackendContext* context, const SsdBackwardParams* params);
 int32_t ssd_backward_workspace(BackendContext* context, const SsdBackwardParams* params, uint64_t* bytes);
+int32_t causal_conv1d_update(BackendContext* context, const CausalConv1dUpdateParams* params);
+int32_t causal_conv1d_update_workspace(BackendContext* context, const CausalConv1dUpdateParams* params, uint64_t* bytes);
+int32_t rms_norm(BackendContext* context, const RmsNormParams* params);
+int32_t rms_norm_workspace(BackendContext* context, const RmsNormParams* params, uint64_t* bytes);
+int32_t rms_norm_backward(BackendContext* context, const RmsNormBackwardParams* params);
+int32_t rms_norm_backward_workspace(BackendContext* context, const RmsNormBackwardParams* params, uint64_t* bytes);
 
 } // namespace ssm::cpu

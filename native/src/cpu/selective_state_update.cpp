@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "cpu/selective_state_update.cpp"
 #include "hwy/foreach_target.h"
 
+#include "cpu/lanes-inl.h"
 #include "cpu/math-inl.h"
 #include "cpu/thread_pool.h"
 
@@ -54,28 +55,6 @@ HWY_INLINE Vec<Lane> decay(Vec<Lane> s, Vec<Lane> a) {
 template <class Lane>
 HWY_INLINE Vec<Lane> premultiplied(Vec<Lane> s) {
     return std::is_same_v<Lane, float> ? hn::Mul(s, hn::Set(Tag<Lane>(), Lane(1.4426950408889634074))) : s;
-}
-
-// One number per channel, `stride` apart; lanes beyond `width` are zero.
-template <class S>
-HWY_INLINE VectorOf<S> load_lanes(const S* p, int64_t stride, int64_t width) {
-    if (stride == 1)
-        return width == lanes<S>() ? load(p) : load_some(p, width);
-    alignas(64) S buffer[lanes<S>()] = {};
-    for (int64_t l = 0; l < width; ++l)
-        buffer[l] = p[l * stride];
-    return load(buffer);
-}
-template <class S>
-HWY_INLINE void store_lanes(S* p, int64_t stride, int64_t width, VectorOf<S> x) {
-    if (stride == 1 && width == lanes<S>())
-        return store(p, x);
-    if (stride == 1)
-        return store_some(p, x, width);
-    alignas(64) S buffer[lanes<S>()];
-    store(buffer, x);
-    for (int64_t l = 0; l < width; ++l)
-        p[l * stride] = buffer[l];
 }
 
 // What the states of a block are made of: channel l has h + l * channel_stride, states are state_stride apart.

@@ -13,6 +13,7 @@
 #define HWY_TARGET_INCLUDE "cpu/ssd_backward.cpp"
 #include "hwy/foreach_target.h"
 
+#include "cpu/silu-inl.h"
 #include "cpu/ssd-inl.h"
 
 #include "core/mutate.h"
@@ -154,16 +155,6 @@ HWY_NOINLINE void sums_across(const Lane* x, const Lane* y, int64_t steps, int64
         }
         q[k] = static_cast<Lane>(sum_of<Lane>(sum));
     }
-}
-
-// The derivative of silu.
-template <class Lane>
-HWY_INLINE Vec<Lane> silu_slope(Vec<Lane> z) {
-    const auto one = constant_vector<Lane>(Lane{1});
-    const auto e = exp<Lane>(hn::Neg(hn::Abs(z)));
-    const auto large = hn::Div(one, hn::Add(one, e)), small = hn::Mul(e, large);
-    const auto negative = hn::Lt(z, hn::Zero(Tag<Lane>()));
-    return hn::Mul(hn::IfThenElse(negative, small, large), hn::MulAdd(z, hn::IfThenElse(negative, large, small), one));
 }
 
 // The derivative of s by dt.

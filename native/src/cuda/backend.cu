@@ -268,6 +268,8 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"ssd.tile", INT32_MAX},
         {"ssd.path", INT32_MAX},
         {"ssd_backward.tile", INT32_MAX},
+        {"causal_conv1d_update.path", 1},
+        {"rms_norm_backward.tile", INT32_MAX},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {
@@ -598,6 +600,12 @@ const Backend* table() {
         b.ssd_workspace = ssd_workspace;
         b.ssd_backward = run<SsdBackwardParams, ssd_backward>;
         b.ssd_backward_workspace = ssd_backward_workspace;
+        b.causal_conv1d_update = run<CausalConv1dUpdateParams, causal_conv1d_update>;
+        b.causal_conv1d_update_workspace = causal_conv1d_update_workspace;
+        b.rms_norm = run<RmsNormParams, rms_norm>;
+        b.rms_norm_workspace = rms_norm_workspace;
+        b.rms_norm_backward = run<RmsNormBackwardParams, rms_norm_backward>;
+        b.rms_norm_backward_workspace = rms_norm_backward_workspace;
         return b;
     }();
     return &backend;

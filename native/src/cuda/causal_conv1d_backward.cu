@@ -14,7 +14,7 @@
 // with silu an exponential and a quotient.
 #include "core/params/causal_conv1d_backward.h"
 #include "cuda/causal_conv1d.h"
-#include "cuda/primitives/activation.h"
+#include "cuda/primitives/silu.h"
 #include "cuda/primitives/warp.h"
 
 namespace ssm {

@@ -17,7 +17,7 @@
 #include "cuda/ssd.h"
 
 #include "core/params/ssd_backward.h"
-#include "cuda/primitives/activation.h"
+#include "cuda/primitives/silu.h"
 
 namespace ssm {
 namespace {

@@ -36,10 +36,20 @@ const char* name_of(View view) {
 }
 
 const char* name_of(Operation operation) {
-    static const char* const names[] = {
-        "associative_scan", "linear_recurrence",      "linear_recurrence_backward", "selective_scan",
-        "causal_conv1d",    "causal_conv1d_backward", "selective_scan_backward",    "ssd",
-        "ssd_backward"};
+    static const char* const names[] = {"associative_scan",
+                                        "linear_recurrence",
+                                        "linear_recurrence_backward",
+                                        "selective_scan",
+                                        "causal_conv1d",
+                                        "causal_conv1d_backward",
+                                        "selective_scan_backward",
+                                        "ssd",
+                                        "ssd_backward",
+                                        "causal_conv1d_update",
+                                        "rms_norm",
+                                        "rms_norm_backward",
+                                        "gated_rms_norm",
+                                        "gated_rms_norm_backward"};
     return names[static_cast<int>(operation)];
 }
 
@@ -61,6 +71,10 @@ std::string Problem::describe() const {
         text << " chunk " << chunk_size;
     if (dt_min != 0 || dt_max != 0)
         text << " limits " << dt_min << ".." << dt_max;
+    if (norm_before_gate)
+        text << " norm before gate";
+    if (group_size)
+        text << " groups of " << group_size;
     for (const auto& [name, tensor] : inputs) {
         text << " " << name << "(";
         for (size_t axis = 0; axis < tensor.shape.size(); ++axis)
@@ -223,7 +237,13 @@ const char* main_output(Operation operation) {
     case Operation::selective_scan:
     case Operation::causal_conv1d:
     case Operation::ssd:
+    case Operation::causal_conv1d_update:
+    case Operation::rms_norm:
+    case Operation::gated_rms_norm:
         return "y";
+    case Operation::rms_norm_backward:
+    case Operation::gated_rms_norm_backward:
+        return "grad_x";
     case Operation::linear_recurrence:
         return "h";
     default:
@@ -239,12 +259,12 @@ Call::Call(Context& context, const Problem& problem) : context(context), problem
         return found == problem.views.end() ? View::compact : found->second;
     };
     for (const auto& [name, tensor] : problem.inputs)
-        tensors[name] = std::make_unique<Placed>(context, tensor, view_of(name), name == problem.inplace);
-    if (!problem.inplace.empty())
-        tensors[problem.inplace]->write(problem.inputs.at(problem.inplace));
+        tensors[name] =
+            std::make_unique<Placed>(context, tensor, view_of(name), name == problem.inplace || problem.is_inout(name));
+    reset();
     for (const auto& [name, tensor] : problem.outputs) {
         output_names.push_back(name);
-        if (problem.inplace.empty() || name != main_output(problem.operation))
+        if ((problem.inplace.empty() || name != main_output(problem.operation)) && !problem.is_inout(name))
             tensors[name] = std::make_unique<Placed>(context, tensor, view_of(name), true);
     }
 }
@@ -421,6 +441,79 @@ int32_t Call::with_args(Run run) {
         args.grad_initial_state = at("grad_initial_state");
         return run(ssm_ssd_backward, ssm_ssd_backward_workspace, args);
     }
+    case Operation::causal_conv1d_update: {
+        ssm_causal_conv1d_update_args args{};
+        args.struct_size = sizeof args;
+        args.activation = problem.silu ? SSM_ACTIVATION_SILU : SSM_ACTIVATION_NONE;
+        args.state = at("state");
+        args.x = at("x");
+        args.weight = at("weight");
+        args.bias = at("bias");
+        args.slots = at("slots");
+        args.cache_seqlens = at("cache_seqlens");
+        args.y = at("y");
+        return run(ssm_causal_conv1d_update, ssm_causal_conv1d_update_workspace, args);
+    }
+    case Operation::rms_norm: {
+        ssm_rms_norm_args args{};
+        args.struct_size = sizeof args;
+        args.eps = problem.eps;
+        args.x = at("x");
+        args.residual = at("residual");
+        args.weight = at("weight");
+        args.bias = at("bias");
+        args.y = at("y");
+        args.residual_out = at("residual_out");
+        args.rstd = at("rstd");
+        return run(ssm_rms_norm, ssm_rms_norm_workspace, args);
+    }
+    case Operation::rms_norm_backward: {
+        ssm_rms_norm_backward_args args{};
+        args.struct_size = sizeof args;
+        args.eps = problem.eps;
+        args.x = at("x");
+        args.weight = at("weight");
+        args.rstd = at("rstd");
+        args.grad_y = at("grad_y");
+        args.grad_residual_out = at("grad_residual_out");
+        args.grad_x = at("grad_x");
+        args.grad_residual = at("grad_residual");
+        args.grad_weight = at("grad_weight");
+        args.grad_bias = at("grad_bias");
+        return run(ssm_rms_norm_backward, ssm_rms_norm_backward_workspace, args);
+    }
+    case Operation::gated_rms_norm: {
+        ssm_gated_rms_norm_args args{};
+        args.struct_size = sizeof args;
+        args.norm_before_gate = problem.norm_before_gate;
+        args.group_size = problem.group_size;
+        args.eps = problem.eps;
+        args.x = at("x");
+        args.z = at("z");
+        args.weight = at("weight");
+        args.bias = at("bias");
+        args.y = at("y");
+        args.rstd = at("rstd");
+        return run(ssm_gated_rms_norm, ssm_gated_rms_norm_workspace, args);
+    }
+    case Operation::gated_rms_norm_backward: {
+        ssm_gated_rms_norm_backward_args args{};
+        args.struct_size = sizeof args;
+        args.norm_before_gate = problem.norm_before_gate;
+        args.group_size = problem.group_size;
+        args.eps = problem.eps;
+        args.x = at("x");
+        args.z = at("z");
+        args.weight = at("weight");
+        args.bias = at("bias");
+        args.rstd = at("rstd");
+        args.grad_y = at("grad_y");
+        args.grad_x = at("grad_x");
+        args.grad_z = at("grad_z");
+        args.grad_weight = at("grad_weight");
+        args.grad_bias = at("grad_bias");
+        return run(ssm_gated_rms_norm_backward, ssm_gated_rms_norm_backward_workspace, args);
+    }
     }
     return SSM_ERROR_INTERNAL;
 }
@@ -441,7 +534,7 @@ Outputs Call::take() {
         outputs[name] = tensors.at(in_place ? problem.inplace : name)->take();
     }
     for (const auto& [name, tensor] : problem.inputs)
-        if (name != problem.inplace)
+        if (name != problem.inplace && !problem.is_inout(name))
             tensors.at(name)->check_unchanged();
     return outputs;
 }
@@ -452,9 +545,15 @@ void Call::refill(const Problem& other) {
     problem.inputs = other.inputs;
 }
 
+void Call::reset() {
+    for (const auto& [name, tensor] : problem.inputs)
+        if (name == problem.inplace || problem.is_inout(name))
+            tensors.at(name)->write(tensor);
+}
+
 void Call::clear_outputs() {
     for (const std::string& name : output_names)
-        if (problem.inplace.empty() || name != main_output(problem.operation))
+        if ((problem.inplace.empty() || name != main_output(problem.operation)) && !problem.is_inout(name))
             tensors.at(name)->fill_with_nan();
 }
 
@@ -464,7 +563,8 @@ Outputs run(Context& context, const Problem& problem) {
     return call.take();
 }
 
-// ---- Parts -------------------------------------------------------------------------------------------------------------
+// ---- Parts
+// -------------------------------------------------------------------------------------------------------------
 
 bool is_sequence(const std::string& name, const Tensor& tensor) {
     return tensor.shape.size() >= 3 && name.find("state") == std::string::npos;

@@ -59,7 +59,12 @@ enum class Operation {
     causal_conv1d_backward,
     selective_scan_backward,
     ssd,
-    ssd_backward
+    ssd_backward,
+    causal_conv1d_update,
+    rms_norm,
+    rms_norm_backward,
+    gated_rms_norm,
+    gated_rms_norm_backward
 };
 const char* name_of(Operation operation);
 
@@ -70,6 +75,9 @@ struct Problem {
     bool exclusive = false;
     bool dt_softplus = false;
     bool silu = false;
+    double eps = 0;
+    bool norm_before_gate = false;
+    int64_t group_size = 0;
     ssm_combine combine = SSM_COMBINE_ADD;
     int64_t chunk_size = 0;
     double dt_min = 0, dt_max = 0;
@@ -77,6 +85,9 @@ struct Problem {
     std::map<std::string, Tensor> outputs; // what is asked for: type and shape; the values do not matter
     std::map<std::string, View> views;     // compact where not named
     std::string inplace;                   // the input that the main output overwrites
+
+    // An output whose values are read first: in inputs and in outputs.
+    bool is_inout(const std::string& name) const { return inputs.count(name) && outputs.count(name); }
 
     std::vector<int64_t> cu_seqlens() const; // empty where not packed
     std::string describe() const;
@@ -119,6 +130,8 @@ class Call {
     Outputs take();
     // Writes the values of another problem of the same shapes into the inputs.
     void refill(const Problem& other);
+    // What a run has overwritten as it was: the inouts, and the input that lies in the main output's place.
+    void reset();
     void clear_outputs();
 
   private:

@@ -734,6 +734,14 @@ struct ConvolutionRow {
     }
 };
 
+// silu of a value that is off by limit, which becomes what the result is off by.
+double silu_of(double value, double& limit, Type type) {
+    limit = 1.1 * limit + 2 * underflow(state_type(type)) * std::abs(value);
+    value /= 1 + std::exp(-value);
+    limit += 6 * roundoff(state_type(type)) * std::abs(value);
+    return value;
+}
+
 Reference causal_conv1d(const Problem& problem) {
     Reference result;
     const Tensor& x = problem.inputs.at("x");
@@ -745,16 +753,53 @@ Reference causal_conv1d(const Problem& problem) {
             for (int64_t t = 0; t < row.length; ++t) {
                 double limit;
                 double value = row.sum(t, limit);
-                if (problem.silu) {
-                    limit = 1.1 * limit + 2 * underflow(state_type(x.type)) * std::abs(value);
-                    value /= 1 + std::exp(-value);
-                    limit += 6 * row.unit * std::abs(value);
-                }
+                if (problem.silu)
+                    value = silu_of(value, limit, x.type);
                 store(y, value, limit, row.row + t);
             }
             for (int64_t k = 0; k < row.width - 1; ++k)
                 store(last, row.at(row.length - row.width + 1 + k), 0, row.state + k);
         }
+    return result;
+}
+
+Reference causal_conv1d_update(const Problem& problem) {
+    Reference result;
+    const Tensor &state = problem.inputs.at("state"), &x = problem.inputs.at("x"), &weight = problem.inputs.at("weight");
+    const Tensor *bias = find(problem.inputs, "bias"), *slots = find(problem.inputs, "slots"),
+                 *seqlens = find(problem.inputs, "cache_seqlens");
+    Expected* y = prepare(result, problem, "y");
+    Expected* after = prepare(result, problem, "state");
+    after->value.values = state.values;
+    const int64_t batch = x.shape[0], channels = x.shape[1], steps = x.shape.size() == 3 ? x.shape[2] : 1;
+    const int64_t width = weight.shape[1], length = state.shape[2];
+    const double unit = roundoff(state_type(x.type));
+    for (int64_t row = 0; row < batch; ++row) {
+        const int64_t slot = slots ? static_cast<int64_t>(slots->values[row].real()) : row;
+        const int64_t before = seqlens ? static_cast<int64_t>(seqlens->values[row].real()) : 0;
+        for (int64_t channel = 0; slot >= 0 && channel < channels; ++channel) {
+            const int64_t first = (slot * channels + channel) * length, row_x = (row * channels + channel) * steps;
+            // Where step t lies: of a ring for all steps, else before the call.
+            const auto place = [&](int64_t t) { return seqlens ? ((before + t) % length + length) % length : length + t; };
+            const auto at = [&](int64_t t) { return (t < 0 ? state.values[first + place(t)] : x.values[row_x + t]).real(); };
+            for (int64_t t = 0; t < steps; ++t) {
+                double value = bias ? bias->values[channel].real() : 0, magnitude = std::abs(value);
+                for (int64_t j = 0; j < width; ++j) {
+                    const double term = weight.values[channel * width + j].real() * at(t - width + 1 + j);
+                    value += term;
+                    magnitude += std::abs(term);
+                }
+                double limit = 2 * unit * std::sqrt(static_cast<double>(width + 1)) * magnitude;
+                if (problem.silu)
+                    value = silu_of(value, limit, x.type);
+                store(y, value, limit, row_x + t);
+            }
+            for (int64_t k = 0; k < length && !seqlens; ++k)
+                store(after, at(steps - length + k), 0, first + k);
+            for (int64_t t = std::max<int64_t>(0, steps - length); t < steps && seqlens; ++t)
+                store(after, at(t), 0, first + place(t));
+        }
+    }
     return result;
 }
 
@@ -812,6 +857,124 @@ Reference causal_conv1d_backward(const Problem& problem) {
     return result;
 }
 
+// Of rms_norm and gated_rms_norm, forward and backward alike: one group of one row. A relative error of `rounding` bounds
+// what sums over a group and the few operations around them round; it is far below what one lost element does.
+struct NormGroup {
+    const Problem& problem;
+    const Tensor& x;
+    const Tensor *residual, *z, *weight, *bias;
+    int64_t width, group, row, begin, rstd_index;
+    double unit, rounding;
+
+    NormGroup(const Problem& problem, int64_t index)
+        : problem(problem), x(problem.inputs.at("x")), residual(find(problem.inputs, "residual")),
+          z(find(problem.inputs, "z")), weight(find(problem.inputs, "weight")), bias(find(problem.inputs, "bias")) {
+        width = x.shape.back();
+        group = problem.group_size ? problem.group_size : width;
+        row = index / (width / group);
+        begin = index % (width / group) * group;
+        rstd_index = index;
+        unit = roundoff(state_type(x.type));
+        rounding = unit * (16 + 2 * std::sqrt(static_cast<double>(group)));
+    }
+    static int64_t count(const Problem& problem) {
+        const Tensor& x = problem.inputs.at("x");
+        return x.size() / (problem.group_size ? problem.group_size : std::max<int64_t>(x.shape.back(), 1));
+    }
+    int64_t at(int64_t i) const { return row * width + begin + i; }
+    double in(int64_t i) const { return x.values[at(i)].real() + (residual ? residual->values[at(i)].real() : 0); }
+    double gate(int64_t i) const { return z ? z->values[at(i)].real() / (1 + std::exp(-z->values[at(i)].real())) : 1; }
+    double slope(int64_t i) const {
+        const double value = z->values[at(i)].real(), sigmoid = 1 / (1 + std::exp(-value));
+        return sigmoid * (1 + value * (1 - sigmoid));
+    }
+    // What the norm is taken of, and what its result is multiplied by.
+    double h(int64_t i) const { return problem.norm_before_gate ? in(i) : in(i)*gate(i); }
+    double gate_last(int64_t i) const { return problem.norm_before_gate ? gate(i) : 1; }
+    double w(int64_t i) const { return weight ? weight->values[begin + i].real() : 1; }
+    double b(int64_t i) const { return bias ? bias->values[begin + i].real() : 0; }
+    double rstd() const {
+        double squares = 0;
+        for (int64_t i = 0; i < group; ++i)
+            squares += h(i) * h(i);
+        return 1 / std::sqrt(squares / static_cast<double>(group) + problem.eps);
+    }
+};
+
+Reference rms_norm(const Problem& problem) {
+    Reference result;
+    Expected* y = prepare(result, problem, "y");
+    Expected* residual_out = prepare(result, problem, "residual_out");
+    Expected* rstd_out = prepare(result, problem, "rstd");
+    for (int64_t index = 0; index < NormGroup::count(problem); ++index) {
+        const NormGroup group(problem, index);
+        const double rstd = group.rstd();
+        store(rstd_out, rstd, group.rounding * rstd, index);
+        for (int64_t i = 0; i < group.group; ++i) {
+            const double scaled = group.h(i) * rstd * group.w(i), gate = group.gate_last(i);
+            const double value = (scaled + group.b(i)) * gate;
+            store(residual_out, group.in(i), group.unit * std::abs(group.in(i)), group.at(i));
+            store(y, value, group.rounding * std::abs(scaled * gate) + 16 * group.unit * std::abs(value), group.at(i));
+        }
+    }
+    return result;
+}
+
+Reference rms_norm_backward(const Problem& problem) {
+    Reference result;
+    const Tensor& grad_y = problem.inputs.at("grad_y");
+    const Tensor *given = find(problem.inputs, "rstd"), *further = find(problem.inputs, "grad_residual_out");
+    Expected* grad_x = prepare(result, problem, "grad_x");
+    Expected* grad_residual = prepare(result, problem, "grad_residual");
+    Expected* grad_z = prepare(result, problem, "grad_z");
+    Expected* grad_weight = prepare(result, problem, "grad_weight");
+    Expected* grad_bias = prepare(result, problem, "grad_bias");
+    const int64_t width = problem.inputs.at("x").shape.back();
+    std::vector<double> weights(width), weight_limits(width), biases(width), bias_limits(width);
+    const int64_t count = NormGroup::count(problem);
+    for (int64_t index = 0; index < count; ++index) {
+        const NormGroup group(problem, index);
+        const double rstd = given ? given->values[index].real() : group.rstd();
+        double mean = 0, magnitude = 0;
+        for (int64_t i = 0; i < group.group; ++i) {
+            const double term = grad_y.values[group.at(i)].real() * group.gate_last(i) * group.w(i) * group.h(i) * rstd;
+            mean += term / static_cast<double>(group.group);
+            magnitude += std::abs(term) / static_cast<double>(group.group);
+        }
+        const double sum_rounding = group.rounding + 4 * group.unit * std::sqrt(static_cast<double>(count));
+        for (int64_t i = 0; i < group.group; ++i) {
+            const double from = grad_y.values[group.at(i)].real(), g = from * group.gate_last(i), n = group.h(i) * rstd;
+            const double grad_h = rstd * (g * group.w(i) - n * mean);
+            const double limit = 2 * group.rounding * rstd * (std::abs(g * group.w(i)) + std::abs(n) * magnitude);
+            const bool gate_first = group.z && !problem.norm_before_gate;
+            const double gate = gate_first ? group.gate(i) : 1;
+            const double more = further ? further->values[group.at(i)].real() : 0;
+            const double value = grad_h * gate + more,
+                         value_limit = limit * std::abs(gate) + 8 * group.unit * std::abs(value);
+            store(grad_x, value, value_limit, group.at(i));
+            store(grad_residual, value, value_limit, group.at(i));
+            if (group.z) {
+                const double before = gate_first ? grad_h * group.in(i) : from * (n * group.w(i) + group.b(i));
+                const double before_limit =
+                    gate_first ? limit * std::abs(group.in(i))
+                               : group.rounding * std::abs(from) * (std::abs(n * group.w(i)) + std::abs(group.b(i)));
+                store(grad_z, before * group.slope(i),
+                      before_limit * std::abs(group.slope(i)) + 16 * group.unit * std::abs(before), group.at(i));
+            }
+            const int64_t column = group.begin + i;
+            weights[column] += g * n;
+            weight_limits[column] += sum_rounding * std::abs(g * n);
+            biases[column] += g;
+            bias_limits[column] += sum_rounding * std::abs(g);
+        }
+    }
+    for (int64_t column = 0; column < width; ++column) {
+        store(grad_weight, weights[column], weight_limits[column], column);
+        store(grad_bias, biases[column], bias_limits[column], column);
+    }
+    return result;
+}
+
 } // namespace
 
 Reference reference(const Problem& problem) {
@@ -834,6 +997,14 @@ Reference reference(const Problem& problem) {
         return ssd(problem);
     case Operation::ssd_backward:
         return ssd_backward(problem);
+    case Operation::causal_conv1d_update:
+        return causal_conv1d_update(problem);
+    case Operation::rms_norm:
+    case Operation::gated_rms_norm:
+        return rms_norm(problem);
+    case Operation::rms_norm_backward:
+    case Operation::gated_rms_norm_backward:
+        return rms_norm_backward(problem);
     }
     return {};
 }

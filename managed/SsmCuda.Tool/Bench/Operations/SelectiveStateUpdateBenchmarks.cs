@@ -71,7 +71,7 @@ internal static class SelectiveStateUpdateBenchmarks
             context = device.Context;
             var (batch, heads, channels, states) = (sizes.Batch, sizes.Heads, sizes.Channels, sizes.States);
             nint[] shape = sizes.IsTied ? [batch, heads, channels] : [batch, heads];
-            state = device.Input<TState>([.. shape, states], Compact([.. shape, states]), FillState);
+            state = device.Input<TState>([.. shape, states], Strides.Compact([.. shape, states]), FillState);
             x = Random(shape, 1, -1, 1);
             dt = Random([batch, heads], 2, -1, 1);
             z = Random(shape, 3, -2, 2);
@@ -79,7 +79,7 @@ internal static class SelectiveStateUpdateBenchmarks
             c = Random([batch, 1, states], 5, -1, 1);
             // As Mamba starts: a = -(1..N) of a channel, or one of 1 to 16 for a head; steps around 0.001 to 0.1.
             nint[] rates = sizes.IsTied ? [heads] : [heads, states];
-            a = device.Input<float>(rates, Compact(rates), array =>
+            a = device.Input<float>(rates, Strides.Compact(rates), array =>
             {
                 for (var i = 0; i < array.Length; i++)
                 {
@@ -88,13 +88,13 @@ internal static class SelectiveStateUpdateBenchmarks
             });
             d = device.Input<float>([heads], [1], array => array.Fill(6, 0.5f, 1.5f));
             dtBias = device.Input<float>([heads], [1], array => array.Fill(7, -6.9f, -2.3f));
-            y = device.Output<TStorage>(shape, Compact(shape));
+            y = device.Output<TStorage>(shape, Strides.Compact(shape));
             loopState = new HostArray<TState>(sizes.Elements * states);
             FillState(loopState);
             loopResult = new HostArray<TStorage>(sizes.Elements);
 
             BenchmarkTensor<TStorage> Random(nint[] shape, int seed, float low, float high) =>
-                device.Input<TStorage>(shape, Compact(shape),
+                device.Input<TStorage>(shape, Strides.Compact(shape),
                     array => array.Fill(seed, (value, phase) => TArithmetic.FromUniform(low + (high - low) * value, phase)));
         }
 
@@ -198,17 +198,5 @@ internal static class SelectiveStateUpdateBenchmarks
 
         private static void FillState(HostArray<TState> array) =>
             array.Fill(8, (value, phase) => TStateArithmetic.FromUniform(2 * value - 1, phase));
-
-        private static nint[] Compact(nint[] shape)
-        {
-            var strides = new nint[shape.Length];
-            nint stride = 1;
-            for (var i = shape.Length - 1; i >= 0; i--)
-            {
-                strides[i] = stride;
-                stride *= shape[i];
-            }
-            return strides;
-        }
     }
 }

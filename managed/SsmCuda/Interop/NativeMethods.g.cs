@@ -595,6 +595,160 @@ namespace SsmCuda.Interop
         public DLTensor* GradInitialState;
     }
 
+    /// <summary>One step of causal_conv1d, or T of them, on a state that stays where it is: what a model runs for each
+    /// new token. The state holds the last S steps of each channel, S being W-1 or more. Without cache_seqlens the oldest
+    /// comes first: T steps move it on by T. With cache_seqlens it is a ring: step t of batch element i lies at
+    /// (cache_seqlens[i] + t) mod S, any int32 being a legal count of the steps before, and nothing else moves. With
+    /// slots, batch element i has its state in row slots[i] of state, which may have any number K of rows, and -1 skips
+    /// it: no state is read or written and y is zero. Two elements of one slot leave an unspecified state. On the CPU
+    /// other values are an error; a GPU takes them for -1. Without slots K = B. All arithmetic is float32 (float64 for
+    /// float64). Between the T steps of a call a 16-bit state is not rounded.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmCausalConv1dUpdateArgs
+    {
+        /// <summary>sizeof(ssm_causal_conv1d_update_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_activation: act.</summary>
+        public SsmActivation Activation;
+        /// <summary>inout required (K,D,S): float32, float16 or bfloat16 whatever x is; float64 if and only if x
+        /// is.</summary>
+        public DLTensor* State;
+        /// <summary>in required (B,D) or (B,D,T): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in required (D,W): the state type of x; W is 1 to 256, and weight_{W-1} meets x_t.</summary>
+        public DLTensor* Weight;
+        /// <summary>in optional (D): the state type of x; zero if absent.</summary>
+        public DLTensor* Bias;
+        /// <summary>in optional (B): int32, the row of state that each batch element has, or -1.</summary>
+        public DLTensor* Slots;
+        /// <summary>in optional (B): int32, the steps that came before; the state is a ring.</summary>
+        public DLTensor* CacheSeqlens;
+        /// <summary>out required (B,D) or (B,D,T) inplace x: the type of x.</summary>
+        public DLTensor* Y;
+    }
+
+    /// <summary>y = n weight + bias with n = h / sqrt(mean(h^2) + eps) and h = x + residual, each row along the last axis
+    /// by itself (Zhang and Sennrich 2019, arXiv 1910.07467): what stands before every Mamba block. h is not rounded on
+    /// the way to y. x has one to four axes.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmRmsNormArgs
+    {
+        /// <summary>sizeof(ssm_rms_norm_args).</summary>
+        public uint StructSize;
+        /// <summary>0 or more.</summary>
+        public double Eps;
+        /// <summary>in required (...,D): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in optional (...,D): the type of x or its state type; zero if absent.</summary>
+        public DLTensor* Residual;
+        /// <summary>in optional (D): the state type of x; one if absent.</summary>
+        public DLTensor* Weight;
+        /// <summary>in optional (D): the state type of x; zero if absent.</summary>
+        public DLTensor* Bias;
+        /// <summary>out required (...,D) inplace x residual: the type of x.</summary>
+        public DLTensor* Y;
+        /// <summary>out optional (...,D) inplace x residual: the type of residual, or where that is absent the type of x
+        /// or its state type; h.</summary>
+        public DLTensor* ResidualOut;
+        /// <summary>out optional (...): the state type of x; 1 / sqrt(mean(h^2) + eps) of each row.</summary>
+        public DLTensor* Rstd;
+    }
+
+    /// <summary>Gradients of rms_norm. With n as there and g = grad_y weight, the gradient of h, and so of x and of
+    /// residual, is rstd (g - n mean(g n)) + grad_residual_out; grad_weight = sum of grad_y n and grad_bias = sum of
+    /// grad_y over the rows.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmRmsNormBackwardArgs
+    {
+        /// <summary>sizeof(ssm_rms_norm_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>As in the forward call.</summary>
+        public double Eps;
+        /// <summary>in required (...,D): h, which is residual_out where there was a residual; the type of grad_y or its
+        /// state type.</summary>
+        public DLTensor* X;
+        /// <summary>in optional (D): the state type of grad_y; as in the forward call.</summary>
+        public DLTensor* Weight;
+        /// <summary>in optional (...): the state type of grad_y; what the forward call gave. Computed again if
+        /// absent.</summary>
+        public DLTensor* Rstd;
+        /// <summary>in required (...,D): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* GradY;
+        /// <summary>in optional (...,D): the type of x; zero if absent.</summary>
+        public DLTensor* GradResidualOut;
+        /// <summary>out optional (...,D) inplace grad_y: the type of grad_y.</summary>
+        public DLTensor* GradX;
+        /// <summary>out optional (...,D) inplace grad_residual_out: the type of x; the same gradient.</summary>
+        public DLTensor* GradResidual;
+        /// <summary>out optional (D): the state type of grad_y.</summary>
+        public DLTensor* GradWeight;
+        /// <summary>out optional (D): the state type of grad_y.</summary>
+        public DLTensor* GradBias;
+    }
+
+    /// <summary>Mamba-2's gated norm (Dao and Gu 2024, arXiv 2405.21060, section 7): y = n weight + bias with n the norm
+    /// of x silu(z), or with norm_before_gate y = (n weight + bias) silu(z) with n the norm of x. The mean is over each
+    /// run of group_size neighbours of the last axis by itself. x has one to four axes.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmGatedRmsNormArgs
+    {
+        /// <summary>sizeof(ssm_gated_rms_norm_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: the gate comes after the norm.</summary>
+        public int NormBeforeGate;
+        /// <summary>A divisor of D; 0: D, one group. G = D / group_size.</summary>
+        public long GroupSize;
+        /// <summary>0 or more.</summary>
+        public double Eps;
+        /// <summary>in required (...,D): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in optional (...,D): the type of x; without it y is not gated.</summary>
+        public DLTensor* Z;
+        /// <summary>in optional (D): the state type of x; one if absent.</summary>
+        public DLTensor* Weight;
+        /// <summary>in optional (D): the state type of x; zero if absent.</summary>
+        public DLTensor* Bias;
+        /// <summary>out required (...,D) inplace x z: the type of x.</summary>
+        public DLTensor* Y;
+        /// <summary>out optional (...,G): the state type of x; 1 / sqrt(mean + eps) of each group.</summary>
+        public DLTensor* Rstd;
+    }
+
+    /// <summary>Gradients of gated_rms_norm.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmGatedRmsNormBackwardArgs
+    {
+        /// <summary>sizeof(ssm_gated_rms_norm_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: as in the forward call.</summary>
+        public int NormBeforeGate;
+        /// <summary>As in the forward call.</summary>
+        public long GroupSize;
+        /// <summary>As in the forward call.</summary>
+        public double Eps;
+        /// <summary>in required (...,D): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in optional (...,D): the type of x; as in the forward call.</summary>
+        public DLTensor* Z;
+        /// <summary>in optional (D): the state type of x; as in the forward call.</summary>
+        public DLTensor* Weight;
+        /// <summary>in optional (D): the state type of x; as in the forward call.</summary>
+        public DLTensor* Bias;
+        /// <summary>in optional (...,G): the state type of x; what the forward call gave. Computed again if
+        /// absent.</summary>
+        public DLTensor* Rstd;
+        /// <summary>in required (...,D): the type of x.</summary>
+        public DLTensor* GradY;
+        /// <summary>out optional (...,D) inplace grad_y: the type of x.</summary>
+        public DLTensor* GradX;
+        /// <summary>out optional (...,D) inplace z: the type of x; only where there is a z.</summary>
+        public DLTensor* GradZ;
+        /// <summary>out optional (D): the state type of x.</summary>
+        public DLTensor* GradWeight;
+        /// <summary>out optional (D): the state type of x.</summary>
+        public DLTensor* GradBias;
+    }
+
     /// <summary>The functions of ssmcuda.h. Handles are SafeHandles, which live through the call; the functions that
     /// release something take bare pointers, because ReleaseHandle calls them.</summary>
     internal static unsafe partial class NativeMethods
@@ -859,5 +1013,45 @@ namespace SsmCuda.Interop
         /// <summary>ssm_ssd_backward_workspace.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_ssd_backward_workspace")]
         public static partial int SsdBackwardWorkspace(ContextHandle context, SsmSsdBackwardArgs* args, ulong* bytes);
+
+        /// <summary>ssm_causal_conv1d_update.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv1d_update")]
+        public static partial int CausalConv1dUpdate(ContextHandle context, SsmCausalConv1dUpdateArgs* args);
+
+        /// <summary>ssm_causal_conv1d_update_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv1d_update_workspace")]
+        public static partial int CausalConv1dUpdateWorkspace(ContextHandle context, SsmCausalConv1dUpdateArgs* args, ulong* bytes);
+
+        /// <summary>ssm_rms_norm.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_rms_norm")]
+        public static partial int RmsNorm(ContextHandle context, SsmRmsNormArgs* args);
+
+        /// <summary>ssm_rms_norm_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_rms_norm_workspace")]
+        public static partial int RmsNormWorkspace(ContextHandle context, SsmRmsNormArgs* args, ulong* bytes);
+
+        /// <summary>ssm_rms_norm_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_rms_norm_backward")]
+        public static partial int RmsNormBackward(ContextHandle context, SsmRmsNormBackwardArgs* args);
+
+        /// <summary>ssm_rms_norm_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_rms_norm_backward_workspace")]
+        public static partial int RmsNormBackwardWorkspace(ContextHandle context, SsmRmsNormBackwardArgs* args, ulong* bytes);
+
+        /// <summary>ssm_gated_rms_norm.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_gated_rms_norm")]
+        public static partial int GatedRmsNorm(ContextHandle context, SsmGatedRmsNormArgs* args);
+
+        /// <summary>ssm_gated_rms_norm_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_gated_rms_norm_workspace")]
+        public static partial int GatedRmsNormWorkspace(ContextHandle context, SsmGatedRmsNormArgs* args, ulong* bytes);
+
+        /// <summary>ssm_gated_rms_norm_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_gated_rms_norm_backward")]
+        public static partial int GatedRmsNormBackward(ContextHandle context, SsmGatedRmsNormBackwardArgs* args);
+
+        /// <summary>ssm_gated_rms_norm_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_gated_rms_norm_backward_workspace")]
+        public static partial int GatedRmsNormBackwardWorkspace(ContextHandle context, SsmGatedRmsNormBackwardArgs* args, ulong* bytes);
     }
 }

@@ -310,4 +310,92 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_ssd_backward_args.grad_dt_bias", (byte*)&value.GradDtBias - (byte*)&value);
         Layout.Check("ssm_ssd_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
     }
+
+    [Test]
+    public void SsmCausalConv1dUpdateArgs()
+    {
+        SsmCausalConv1dUpdateArgs value = default;
+        Layout.Check("ssm_causal_conv1d_update_args", sizeof(SsmCausalConv1dUpdateArgs));
+        Layout.Check("ssm_causal_conv1d_update_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_update_args.activation", (byte*)&value.Activation - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_update_args.state", (byte*)&value.State - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_update_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_update_args.weight", (byte*)&value.Weight - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_update_args.bias", (byte*)&value.Bias - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_update_args.slots", (byte*)&value.Slots - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_update_args.cache_seqlens", (byte*)&value.CacheSeqlens - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_update_args.y", (byte*)&value.Y - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmRmsNormArgs()
+    {
+        SsmRmsNormArgs value = default;
+        Layout.Check("ssm_rms_norm_args", sizeof(SsmRmsNormArgs));
+        Layout.Check("ssm_rms_norm_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_rms_norm_args.eps", (byte*)&value.Eps - (byte*)&value);
+        Layout.Check("ssm_rms_norm_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_rms_norm_args.residual", (byte*)&value.Residual - (byte*)&value);
+        Layout.Check("ssm_rms_norm_args.weight", (byte*)&value.Weight - (byte*)&value);
+        Layout.Check("ssm_rms_norm_args.bias", (byte*)&value.Bias - (byte*)&value);
+        Layout.Check("ssm_rms_norm_args.y", (byte*)&value.Y - (byte*)&value);
+        Layout.Check("ssm_rms_norm_args.residual_out", (byte*)&value.ResidualOut - (byte*)&value);
+        Layout.Check("ssm_rms_norm_args.rstd", (byte*)&value.Rstd - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmRmsNormBackwardArgs()
+    {
+        SsmRmsNormBackwardArgs value = default;
+        Layout.Check("ssm_rms_norm_backward_args", sizeof(SsmRmsNormBackwardArgs));
+        Layout.Check("ssm_rms_norm_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_rms_norm_backward_args.eps", (byte*)&value.Eps - (byte*)&value);
+        Layout.Check("ssm_rms_norm_backward_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_rms_norm_backward_args.weight", (byte*)&value.Weight - (byte*)&value);
+        Layout.Check("ssm_rms_norm_backward_args.rstd", (byte*)&value.Rstd - (byte*)&value);
+        Layout.Check("ssm_rms_norm_backward_args.grad_y", (byte*)&value.GradY - (byte*)&value);
+        Layout.Check("ssm_rms_norm_backward_args.grad_residual_out", (byte*)&value.GradResidualOut - (byte*)&value);
+        Layout.Check("ssm_rms_norm_backward_args.grad_x", (byte*)&value.GradX - (byte*)&value);
+        Layout.Check("ssm_rms_norm_backward_args.grad_residual", (byte*)&value.GradResidual - (byte*)&value);
+        Layout.Check("ssm_rms_norm_backward_args.grad_weight", (byte*)&value.GradWeight - (byte*)&value);
+        Layout.Check("ssm_rms_norm_backward_args.grad_bias", (byte*)&value.GradBias - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmGatedRmsNormArgs()
+    {
+        SsmGatedRmsNormArgs value = default;
+        Layout.Check("ssm_gated_rms_norm_args", sizeof(SsmGatedRmsNormArgs));
+        Layout.Check("ssm_gated_rms_norm_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_args.norm_before_gate", (byte*)&value.NormBeforeGate - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_args.group_size", (byte*)&value.GroupSize - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_args.eps", (byte*)&value.Eps - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_args.weight", (byte*)&value.Weight - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_args.bias", (byte*)&value.Bias - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_args.y", (byte*)&value.Y - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_args.rstd", (byte*)&value.Rstd - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmGatedRmsNormBackwardArgs()
+    {
+        SsmGatedRmsNormBackwardArgs value = default;
+        Layout.Check("ssm_gated_rms_norm_backward_args", sizeof(SsmGatedRmsNormBackwardArgs));
+        Layout.Check("ssm_gated_rms_norm_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.norm_before_gate", (byte*)&value.NormBeforeGate - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.group_size", (byte*)&value.GroupSize - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.eps", (byte*)&value.Eps - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.weight", (byte*)&value.Weight - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.bias", (byte*)&value.Bias - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.rstd", (byte*)&value.Rstd - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.grad_y", (byte*)&value.GradY - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.grad_x", (byte*)&value.GradX - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.grad_z", (byte*)&value.GradZ - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.grad_weight", (byte*)&value.GradWeight - (byte*)&value);
+        Layout.Check("ssm_gated_rms_norm_backward_args.grad_bias", (byte*)&value.GradBias - (byte*)&value);
+    }
 }

@@ -114,17 +114,26 @@ HWY_INLINE double sum_of(Vec<Lane> x) {
     return static_cast<double>(lane<Lane>(sum_of_lanes(RealVector<Lane>{x}), 0));
 }
 
-// to[i] = <x_i, y_i> of rows of whole vectors.
+// <x, y> of `count` numbers lane by lane, added to sum; what lies behind them in the last vectors may be anything.
 template <class Lane>
-HWY_NOINLINE void dot_rows(const Lane* x, const Lane* y, int64_t rows, int64_t row, Lane* to) {
+HWY_INLINE Vec<Lane> add_products(const Lane* x, const Lane* y, int64_t count, Vec<Lane> sum) {
     constexpr int64_t n = lanes_of<Lane>();
     const Tag<Lane> d;
-    for (int64_t i = 0; i < rows; ++i) {
-        auto sum = hn::Zero(d);
-        for (int64_t k = 0; k < row; k += n)
-            sum = hn::MulAdd(hn::LoadU(d, x + i * row + k), hn::LoadU(d, y + i * row + k), sum);
-        to[i] = static_cast<Lane>(sum_of<Lane>(sum));
+    int64_t k = 0;
+    for (; k + n <= count; k += n)
+        sum = hn::MulAdd(hn::LoadU(d, x + k), hn::LoadU(d, y + k), sum);
+    if (k < count) {
+        const auto mask = hn::FirstN(d, static_cast<size_t>(count - k));
+        sum = hn::Add(sum, hn::IfThenElseZero(mask, hn::Mul(hn::LoadU(d, x + k), hn::LoadU(d, y + k))));
     }
+    return sum;
+}
+
+// to[i] = <x_i, y_i> of rows of `count` numbers.
+template <class Lane>
+HWY_NOINLINE void dot_rows(const Lane* x, const Lane* y, int64_t rows, int64_t row, int64_t count, Lane* to) {
+    for (int64_t i = 0; i < rows; ++i)
+        to[i] = static_cast<Lane>(sum_of<Lane>(add_products(x + i * row, y + i * row, count, hn::Zero(Tag<Lane>()))));
 }
 
 template <class Lane>
@@ -351,7 +360,7 @@ class SsdBackward {
         if (before) {
             product<Lane>(steps, p.states, p.channels, {buffers.g_from_start, channels, 1}, before, states,
                           {buffers.through_c, states, false, nullptr, 0});
-            dot_rows(buffers.through_c, buffers.c, steps, states, through_start);
+            dot_rows(buffers.through_c, buffers.c, steps, states, p.states, through_start);
             add_to(buffers.through_c, steps * states, buffers.grad_c);
         }
         product<Lane, Triangle::lower>(steps, p.states, steps, {buffers.w, row, 1}, buffers.b, states,
@@ -360,7 +369,7 @@ class SsdBackward {
         if (behind) {
             product<Lane>(steps, p.states, p.channels, {buffers.x_to_end, channels, 1}, behind, states,
                           {buffers.through_b, states, false, nullptr, 0});
-            dot_rows(buffers.through_b, buffers.b, steps, states, through_end);
+            dot_rows(buffers.through_b, buffers.b, steps, states, p.states, through_end);
             add_to(buffers.through_b, steps * states, buffers.grad_b);
         }
         product<Lane, Triangle::upper>(steps, p.states, steps, {buffers.w, 1, row}, buffers.c, states,
@@ -401,10 +410,9 @@ class SsdBackward {
     void scale_columns(const Lane* factor, int64_t steps, Lane* to) const { scale_columns(factor, steps, to, row); }
 
     double dot_states(const Lane* x, const Lane* y) const {
-        const Tag<Lane> d;
-        auto sum = hn::Zero(d);
-        for (int64_t i = 0; i < head_state; i += n)
-            sum = hn::MulAdd(hn::LoadU(d, x + i), hn::LoadU(d, y + i), sum);
+        auto sum = hn::Zero(Tag<Lane>());
+        for (int64_t i = 0; i < p.channels; ++i)
+            sum = add_products(x + i * states, y + i * states, p.states, sum);
         return sum_of<Lane>(sum);
     }
 
@@ -480,7 +488,7 @@ class SsdBackward {
                      const Lane* through_end, double both) {
         alignas(64) Lane direct[most_ssd_chunk], slopes[most_ssd_chunk], grad_dt[most_ssd_chunk];
         double q[most_ssd_chunk];
-        dot_rows(buffers.x, buffers.r, steps, channels, direct);
+        dot_rows(buffers.x, buffers.r, steps, channels, p.channels, direct);
         step_slopes(p, decays, slopes);
         double sum = both;
         for (int64_t i = steps - 1; i >= 0; --i) { // what leaves with step i or later

@@ -320,7 +320,7 @@ bool belongs(const std::string& name, const Tensor& tensor, int64_t index, int64
              const std::vector<int64_t>& bounds, size_t sequence) {
     if (is_parameter(name, tensor))
         return index / (tensor.size() / tensor.shape[0]) == channel;
-    if (name == "grad_b" || name == "grad_c") { // (B,G,N,L), sums over the channels of a group
+    if ((name == "grad_b" || name == "grad_c") && tensor.shape.size() == 4) { // (B,G,N,L), sums over the channels of a group
         const int64_t t = index % tensor.shape[3], groups = tensor.shape[1];
         if (index / (tensor.shape[2] * tensor.shape[3]) % groups != channel / (channels / groups))
             return false;

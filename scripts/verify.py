@@ -14,6 +14,8 @@ from suites import operations
 
 
 ROOT = Path(__file__).resolve().parent.parent
+# Operations that the contract has no cases of: the native tests hold them to float64 references.
+WITHOUT_CASES = {"causal_conv1d_update", "rms_norm", "rms_norm_backward", "gated_rms_norm", "gated_rms_norm_backward"}
 
 
 def disputed():
@@ -33,6 +35,8 @@ def main():
                 for operation in operations():
                     names = {f"{operation}/{file.stem}" for file in (cases / operation).glob("*.safetensors")}
                     files = len(names - skipped)
+                    if not names and operation in WITHOUT_CASES:
+                        continue
                     if not names:
                         print(f"{operation}: no cases below {cases}")
                         failed += 1

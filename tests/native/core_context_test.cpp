@@ -337,7 +337,7 @@ TEST(CoreContext, OtherZeroSizes) {
     EXPECT_SUCCESS(ssm_linear_recurrence(context, &args));
     EXPECT_EQ(memory[5], 0);
     EXPECT_EQ(memory[6], -5);
-    // No states in the selective scan: nothing is written.
+    // No states in the selective scan: y is d u, here zero.
     auto scan = make_args<ssm_selective_scan_args>();
     View u{memory.data(), float32, {1, 2, 2}}, y{memory.data() + 8, float32, {1, 2, 2}}, a{nullptr, float32, {2, 0}},
         b{nullptr, float32, {1, 1, 0, 2}};
@@ -346,7 +346,8 @@ TEST(CoreContext, OtherZeroSizes) {
     scan.a = a;
     scan.b = scan.c = b;
     EXPECT_SUCCESS(ssm_selective_scan(context, &scan));
-    EXPECT_EQ(memory[8], -5);
+    EXPECT_EQ(memory[8], 0);
+    EXPECT_EQ(memory[12], -5);
 }
 
 TEST(CoreContext, ContextsOnManyThreads) {

@@ -27,7 +27,8 @@ public sealed class BenchCommandTests
     {
         var measured = Suite.Definitions(quick: true).Select(definition => definition.Operation).ToHashSet();
         var header = File.ReadAllText(Path.Combine(Repository.Root!, "native", "include", "ssmcuda", "ssmcuda.h"));
-        var operations = Regex.Matches(header, @"ssm_(\w+)_workspace\(ssm_context").Select(match => match.Groups[1].Value);
+        var operations = Regex.Matches(header, @"const ssm_(\w+)_args\* args,\s+uint64_t\* bytes")
+            .Select(match => match.Groups[1].Value);
         Assert.That(measured, Is.EquivalentTo(operations));
         Assert.That(Verify.OperationTable.Names, Is.SubsetOf(measured));
     }

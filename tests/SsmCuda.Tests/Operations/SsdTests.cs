@@ -116,7 +116,7 @@ internal sealed class SsdCallTests
         options.DtMax = 0.5;
         context.Ssd(view, steps, a, states, states, TensorView.Create<float>(y, 1, 4, 1, 1), options);
         Assert.That(y, Is.EqualTo((float[])[2.5f, 5.5f, 7.5f, 10]));
-        var error = Assert.Throws<SsmException>(() =>
+        var error = Assert.Throws<SsmArgumentException>(() =>
         {
             var wrong = new SsdOptions { DtMin = 2, DtMax = 1 };
             context.Ssd(ReadOnlyTensorView.Create<float>(x, 1, 4, 1, 1), ReadOnlyTensorView.Create<float>(one, 1, 4, 1), a,

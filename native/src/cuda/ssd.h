@@ -17,7 +17,7 @@
 
 namespace ssm {
 
-constexpr int round_up_to_step(int count) {
+SSM_INLINE constexpr int round_up_to_step(int count) {
     return (count + tile_step - 1) / tile_step * tile_step;
 }
 

@@ -81,7 +81,6 @@ constexpr unsigned cudaEventDisableTiming = 2;
 const char* cudaGetErrorString(cudaError_t error);
 const char* cudaGetErrorName(cudaError_t error);
 cudaError_t cudaGetLastError();
-cudaError_t cudaPeekAtLastError();
 
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDevice(int* device);
@@ -188,7 +187,6 @@ struct StreamAt {
 struct Launch {
     void (*run)(const void* call); // one thread of the kernel
     const void* call;
-    const void* kernel;
     dim3 grid, block;
     size_t shared_bytes;
     StreamAt stream;
@@ -212,7 +210,6 @@ cudaError_t guarded(void (*function)(void* user), void* user, const char* file =
 #define blockIdx (::ssm::emulation::current->block)
 #define blockDim (::ssm::emulation::current->block_size)
 #define gridDim (::ssm::emulation::current->grid_size)
-constexpr int warpSize = 32;
 
 #define SSM_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
@@ -221,12 +218,9 @@ inline void __syncthreads(SSM_HERE) { ssm::emulation::barrier({file, line}); }
 inline void __trap(SSM_HERE) { ssm::emulation::fail(cudaErrorIllegalInstruction, {file, line}, "__trap()"); }
 // One native thread runs all kernels, so that an order of memory operations and atomicity come by themselves.
 inline void __threadfence() {}
-inline void __threadfence_block() {}
-inline void __nanosleep(unsigned) {}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(unsigned(x)); }
-template <typename T> T __ldg(const T* pointer) { return *pointer; }
 // clang-format on
 inline void __syncwarp(unsigned mask = 0xffffffffu, SSM_HERE) {
     ssm::emulation::exchange({ssm::emulation::Exchange::sync, mask, nullptr, nullptr, 0, 0, 32}, {file, line});
@@ -259,15 +253,3 @@ T atomicAdd(T* address, std::common_type_t<T> value) {
     *address = old + value;
     return old;
 }
-
-#define SSM_BITS(name, To, From)                                                                                            \
-    inline To name(From from) {                                                                                             \
-        To to;                                                                                                              \
-        memcpy(&to, &from, sizeof(to));                                                                                     \
-        return to;                                                                                                          \
-    }
-SSM_BITS(__float_as_uint, unsigned, float)
-SSM_BITS(__uint_as_float, float, unsigned)
-SSM_BITS(__double_as_longlong, long long, double)
-SSM_BITS(__longlong_as_double, double, long long)
-#undef SSM_BITS

@@ -9,9 +9,6 @@
 #include "emulation/internal.h"
 
 #include <boost/context/detail/fcontext.hpp>
-#include <cxxabi.h>
-#include <dlfcn.h>
-#include <link.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -20,17 +17,9 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <numeric>
 #include <vector>
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#elif defined(__SANITIZE_THREAD__)
-#include <sanitizer/tsan_interface.h>
-#endif
 
 std::ostream& operator<<(std::ostream& out, uint3 at) {
     return out << '(' << at.x << ',' << at.y << ',' << at.z << ')';
@@ -42,15 +31,12 @@ Place* current = nullptr;
 
 namespace {
 
-using boost::context::detail::fcontext_t;
-using boost::context::detail::jump_fcontext;
-using boost::context::detail::make_fcontext;
-using boost::context::detail::transfer_t;
+using namespace boost::context::detail; // fcontext_t, transfer_t, make_fcontext, jump_fcontext
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-constexpr size_t stack_bytes = 63 * page_size;
-#else
+#if defined(__OPTIMIZE__)
 constexpr size_t stack_bytes = 15 * page_size;
+#else
+constexpr size_t stack_bytes = 63 * page_size;
 #endif
 constexpr int stacks_per_slab = 64;
 constexpr unsigned warp_lanes = 32;
@@ -69,15 +55,9 @@ constexpr unsigned max_polls = 1u << 20;
 struct Thread;
 
 struct Fiber {
-    fcontext_t context = nullptr;
+    fcontext_t context = nullptr; // until it is made
     unsigned char* stack = nullptr;
     Thread* thread = nullptr; // the one that it runs
-    bool is_made = false;
-    // What the sanitizers want to know.
-    const void* bottom = nullptr;
-    size_t size = 0;
-    void* fake_stack = nullptr;
-    void* twin = nullptr;
 };
 
 struct Fibers {
@@ -86,7 +66,6 @@ struct Fibers {
     Fiber* previous = nullptr;
     std::vector<std::unique_ptr<Fiber>> all;
     std::vector<Fiber*> idle;
-    std::vector<unsigned char*> slabs;
 };
 Fibers& fibers = *new Fibers; // never destroyed: contexts may outlive static objects
 
@@ -98,7 +77,6 @@ bool add_fibers() {
     unsigned char* slab = map_pages(stacks_per_slab * stack_stride);
     if (!slab)
         return false;
-    fibers.slabs.push_back(slab);
     for (int i = 0; i < stacks_per_slab; ++i) {
         mprotect(slab + i * stack_stride, page_size, PROT_NONE);
         auto fiber = std::make_unique<Fiber>();
@@ -111,45 +89,24 @@ bool add_fibers() {
 
 bool in_stack_guard(const void* address) {
     auto byte = static_cast<const unsigned char*>(address);
-    return std::any_of(fibers.slabs.begin(), fibers.slabs.end(), [&](const unsigned char* slab) {
-        return byte >= slab && byte < slab + stacks_per_slab * stack_stride && (byte - slab) % stack_stride < page_size;
-    });
+    return std::any_of(fibers.all.begin(), fibers.all.end(),
+                       [=](auto& fiber) { return byte < fiber->stack && byte >= fiber->stack - page_size; });
 }
 
 void make(Fiber& fiber) {
     // Tops at different offsets, so that the stacks of a warp do not compete for the same cache lines.
     size_t color = reinterpret_cast<uintptr_t>(fiber.stack) / stack_stride * 5 % 32 * 64;
-    fiber.bottom = fiber.stack;
-    fiber.size = stack_bytes - color;
-    fiber.fake_stack = nullptr;
-#if defined(__SANITIZE_ADDRESS__)
-    __asan_unpoison_memory_region(fiber.stack, stack_bytes);
-#elif defined(__SANITIZE_THREAD__)
-    if (fiber.twin)
-        __tsan_destroy_fiber(fiber.twin);
-    fiber.twin = __tsan_create_fiber(0);
-#endif
-    fiber.context = make_fcontext(fiber.stack + fiber.size, fiber.size, fiber_main);
-    fiber.is_made = true;
+    fiber.context = make_fcontext(fiber.stack + stack_bytes - color, stack_bytes - color, fiber_main);
 }
 
 // What the fiber that runs now does first: note where the one before it stopped.
 SSM_HOT void arrive(transfer_t from) {
     fibers.previous->context = from.fctx;
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(fibers.running->fake_stack, &fibers.previous->bottom, &fibers.previous->size);
-#endif
 }
 
 SSM_HOT void switch_to(Fiber& to) {
     fibers.previous = fibers.running;
     fibers.running = &to;
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(&fibers.previous->fake_stack, to.bottom, to.size);
-#elif defined(__SANITIZE_THREAD__)
-    fibers.previous->twin = __tsan_get_current_fiber();
-    __tsan_switch_to_fiber(to.twin, 0);
-#endif
     arrive(jump_fcontext(to.context, nullptr));
 }
 
@@ -233,34 +190,11 @@ struct Grid {
 };
 Grid& grid = *new Grid;
 
-Thread& running_thread() {
-    return *static_cast<Thread*>(current);
-}
-
-// From the symbol table of the file that the kernel is in; it has the kernels that are not exported, too.
-std::string kernel_name(const void* kernel) {
-    Dl_info info;
-    std::string name;
-    if (dladdr(kernel, &info)) {
-        std::string file = say(std::ifstream(info.dli_fname, std::ios::binary).rdbuf());
-        auto header = reinterpret_cast<const ElfW(Ehdr)*>(file.data());
-        auto sections = reinterpret_cast<const ElfW(Shdr)*>(file.data() + (file.empty() ? 0 : header->e_shoff));
-        for (int i = 0; !file.empty() && i < header->e_shnum; ++i) {
-            auto symbols = reinterpret_cast<const ElfW(Sym)*>(file.data() + sections[i].sh_offset);
-            for (size_t k = 0; sections[i].sh_type == SHT_SYMTAB && k < sections[i].sh_size / sizeof(*symbols); ++k) {
-                uintptr_t base = header->e_type == ET_DYN ? reinterpret_cast<uintptr_t>(info.dli_fbase) : 0;
-                if (base + symbols[k].st_value == reinterpret_cast<uintptr_t>(kernel) && symbols[k].st_name != 0)
-                    name = file.data() + sections[sections[i].sh_link].sh_offset + symbols[k].st_name;
-            }
-        }
-    }
-    char* readable = abi::__cxa_demangle(name.c_str(), nullptr, nullptr, nullptr);
-    name = readable ? readable : name;
-    free(readable);
-    size_t end = name.size(); // without the parameters
-    for (int depth = 0; end > 0 && (depth > 0 || end == name.size());)
-        depth += name[--end] == ')' ? 1 : name[end] == '(' ? -1 : 0;
-    return "kernel " + name.substr(0, end);
+// The thread that runs, which calls the engine here.
+Thread& running_thread(Where where) {
+    Thread& thread = *static_cast<Thread*>(current);
+    thread.where = where;
+    return thread;
 }
 
 // Ends the kernel with a fault of the running thread. The fiber is given up, and nothing may be left to destroy on it.
@@ -293,13 +227,9 @@ void start_block(Block& block) {
         thread.rank = rank;
         thread.state = State::ready;
         thread.where = launch.stream.where;
-        if (++place.thread.x == launch.block.x) {
-            place.thread.x = 0;
-            if (++place.thread.y == launch.block.y) {
-                place.thread.y = 0;
-                ++place.thread.z;
-            }
-        }
+        place.thread.x = (place.thread.x + 1) % launch.block.x;
+        place.thread.y = (place.thread.y + (place.thread.x == 0)) % launch.block.y;
+        place.thread.z += place.thread.x + place.thread.y == 0;
     }
     unsigned char* from = block.shared - shared_canary_bytes;
     memset(from, poison_byte(), block.shared_pages + shared_pages_bytes - from);
@@ -376,7 +306,7 @@ bool give_fiber(Thread& thread) {
     thread.fiber = fibers.idle.back();
     thread.fiber->thread = &thread;
     fibers.idle.pop_back();
-    if (!thread.fiber->is_made)
+    if (!thread.fiber->context)
         make(*thread.fiber);
     return true;
 }
@@ -407,18 +337,14 @@ void fiber_main(transfer_t from) {
             pass_turn();
         }
         Thread* next = next_thread();
-        if (next && !next->fiber) {
-            next->fiber = &self;
-            self.thread = next;
-            next->state = State::running;
-            current = next;
-            continue;
-        }
         fibers.idle.push_back(&self);
+        if (next && !next->fiber)
+            give_fiber(*next); // this one
         current = next;
         if (next)
             next->state = State::running;
-        switch_to(next ? *next->fiber : fibers.main);
+        if (!next || next->fiber != &self)
+            switch_to(next ? *next->fiber : fibers.main);
     }
 }
 
@@ -430,16 +356,12 @@ bool is_same(Where x, Where y) {
 
 // The lane that a shuffle reads.
 int source_lane(const Request& request, int lane) {
-    int begin = lane & ~(request.width - 1);
-    int end = begin + request.width;
-    int argument = request.argument;
-    if (request.kind == Exchange::index)
-        return begin + (argument & (request.width - 1));
-    if (request.kind == Exchange::up)
-        return lane - argument < begin ? lane : lane - argument;
-    if (request.kind == Exchange::down)
-        return lane + argument >= end ? lane : lane + argument;
-    return (lane ^ argument) >= end ? lane : lane ^ argument;
+    int begin = lane & ~(request.width - 1), argument = request.argument;
+    int source = request.kind == Exchange::index  ? begin + (argument & (request.width - 1))
+                 : request.kind == Exchange::up   ? lane - argument
+                 : request.kind == Exchange::down ? lane + argument
+                                                  : lane ^ argument; // which may lie in an earlier group
+    return source >= begin + request.width || (request.kind == Exchange::up && source < begin) ? lane : source;
 }
 
 // All lanes of the mask are in an exchange. If it is the same one, hands out the results and lets the lanes go on.
@@ -468,12 +390,7 @@ void complete(Block& block, Thread* warp, const Thread& last) {
         if (!(request.mask >> source & 1))
             fail(cudaErrorLaunchFailure, warp[lane].where, "divergent mask: a shuffle reads a lane outside its mask");
         void* out = warp[lane].request->out;
-        if (!is_shuffle)
-            memcpy(out, &result, 4);
-        else if (request.bytes == 4)
-            memcpy(out, warp[source].request->in, 4);
-        else
-            memcpy(out, warp[source].request->in, request.bytes);
+        memcpy(out, is_shuffle ? warp[source].request->in : &result, is_shuffle ? request.bytes : 4);
     }
     block.exchanging[last.rank / warp_lanes] &= ~request.mask;
     // They go on before the other warps: that keeps fewer stacks in use.
@@ -509,9 +426,8 @@ void note_progress() {
 }
 
 void barrier(Where where) {
-    Thread& thread = running_thread();
+    Thread& thread = running_thread(where);
     Block& block = *thread.owner;
-    thread.where = where;
     thread.state = State::at_barrier;
     if (block.arrived == 0)
         block.barrier_where = where;
@@ -529,9 +445,8 @@ void barrier(Where where) {
 }
 
 void exchange(const Request& request, Where where) {
-    Thread& thread = running_thread();
+    Thread& thread = running_thread(where);
     Block& block = *thread.owner;
-    thread.where = where;
     thread.request = &request;
     unsigned warp = thread.rank / warp_lanes;
     unsigned lanes = std::min(warp_lanes, block.count - warp * warp_lanes);
@@ -550,8 +465,7 @@ void exchange(const Request& request, Where where) {
 }
 
 void let_others_run(Where where) {
-    Thread& thread = running_thread();
-    thread.where = where;
+    Thread& thread = running_thread(where);
     if (++grid.polls > max_polls)
         fail(cudaErrorLaunchTimeout, where, "no progress: all resident blocks poll flags and nothing changes,");
     thread.owner->push_back(&thread);
@@ -563,7 +477,7 @@ void* shared_memory(size_t bytes, Where where) {
     if (bytes > grid.launch->shared_bytes)
         end_with(cudaErrorIllegalAddress, say(bytes, " bytes of shared memory used, ", grid.launch->shared_bytes,
                                               " given by the launch, at ", where));
-    return running_thread().owner->shared;
+    return running_thread(where).owner->shared;
 }
 
 // ---- Memory faults -------------------------------------------------------------------------------------------------------
@@ -588,7 +502,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
                            : in_stack_guard(info->si_addr)       ? "overflow of the thread's stack"
                            : signal == SIGSEGV && !info->si_addr ? "access to a null pointer"
                                                                  : "access to " + describe(info->si_addr);
-        what += say(", after ", running_thread().where);
+        what += say(", after ", static_cast<Thread*>(current)->where);
         end_with(cudaErrorIllegalAddress, std::move(what));
     }
     if (signal == SIGSEGV && in_device_memory(info->si_addr)) {
@@ -624,9 +538,7 @@ void add_signal_stack() {
     static thread_local char memory[64 << 10];
     stack_t stack;
     if (sigaltstack(nullptr, &stack) == 0 && (stack.ss_flags & SS_DISABLE)) {
-        stack.ss_sp = memory;
-        stack.ss_size = sizeof(memory);
-        stack.ss_flags = 0;
+        stack = {memory, 0, sizeof(memory)};
         sigaltstack(&stack, nullptr);
     }
 }
@@ -655,12 +567,10 @@ cudaError_t guarded(void (*function)(void* user), void* user, const char* file, 
 // ---- Launches ------------------------------------------------------------------------------------------------------------
 
 size_t shared_memory_limit(int64_t architecture) {
-    int kibibytes = architecture == 75                         ? 64
-                    : architecture == 80                       ? 163
-                    : architecture == 86 || architecture == 89 ? 99
-                    : architecture == 90                       ? 227
-                                                               : 0;
-    return size_t(kibibytes) << 10;
+    for (auto [known, kibibytes] : {std::pair(75, 64), {80, 163}, {86, 99}, {89, 99}, {90, 227}})
+        if (known == architecture)
+            return size_t(kibibytes) << 10;
+    return 0;
 }
 
 namespace {
@@ -701,7 +611,7 @@ cudaError_t run(const Launch& launch) {
     if (stream->fault != cudaSuccess)
         return report(stream->fault, stream->sentence);
     auto refuse = [&](cudaError_t error, const std::string& what) {
-        return report(error, say(kernel_name(launch.kernel), ": ", what, "; launched at ", launch.stream.where));
+        return report(error, say(what, "; launched at ", launch.stream.where));
     };
     dim3 block = launch.block;
     uint64_t threads = uint64_t{block.x} * block.y * block.z;
@@ -730,17 +640,17 @@ cudaError_t run(const Launch& launch) {
     if (grid.fault != cudaSuccess) {
         fibers.idle.clear(); // they are made anew
         for (auto& fiber : fibers.all) {
-            fiber->is_made = false;
+            fiber->context = nullptr;
             fibers.idle.push_back(fiber.get());
         }
         return report_fault(*stream, grid.fault,
-                            say(grid.what, "; in ", kernel_name(launch.kernel), ", block ", at.block, ", thread ", at.thread,
-                                ", launched at ", launch.stream.where));
+                            say(grid.what, "; in block ", at.block, ", thread ", at.thread, " of the kernel launched at ",
+                                launch.stream.where));
     }
     std::string damage = find_damage();
     if (!damage.empty()) {
         return report_fault(*stream, cudaErrorIllegalAddress,
-                            say(damage, "; in ", kernel_name(launch.kernel), ", launched at ", launch.stream.where));
+                            say(damage, "; in the kernel launched at ", launch.stream.where));
     }
     return cudaSuccess;
 }

@@ -41,7 +41,6 @@ constexpr size_t device_memory_bytes = size_t{16} << 30;
 
 // Pages with inaccessible ones around them.
 unsigned char* map_pages(size_t bytes);
-size_t page_round(size_t bytes);
 
 bool is_filled(const unsigned char* begin, const unsigned char* end, unsigned char value);
 unsigned char poison_byte();

@@ -17,6 +17,10 @@ constexpr size_t arena_bytes = size_t{1} << 38;
 constexpr size_t guard_bytes = size_t{1} << 20;
 constexpr size_t alignment = 256;
 
+constexpr size_t round_up(size_t bytes, size_t unit) {
+    return (bytes + unit - 1) / unit * unit;
+}
+
 struct Allocation {
     unsigned char* start;
     size_t bytes;
@@ -27,6 +31,13 @@ struct Allocation {
     unsigned char* end() const { return start + bytes; }
     unsigned char* pages_end() const { return pages + page_bytes; }
 };
+
+// Addresses that nothing answers; null if there are not so many.
+unsigned char* reserve_pages(size_t bytes, void* at = nullptr) {
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0);
+    void* range = mmap(at, bytes, PROT_NONE, flags, -1, 0);
+    return range == MAP_FAILED ? nullptr : static_cast<unsigned char*>(range);
+}
 
 struct Arena {
     unsigned char* begin = nullptr;
@@ -39,20 +50,15 @@ struct Arena {
     void reserve() {
         if (begin)
             return;
-        void* range = mmap(nullptr, arena_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (range == MAP_FAILED)
-            return;
-        begin = static_cast<unsigned char*>(range);
+        begin = reserve_pages(arena_bytes);
         cursor = begin + guard_bytes;
         key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
     }
     bool uses_key() const { return key >= 0 && options.page_protection == 0; }
     bool protect(const Allocation& allocation) const {
-        if (uses_key())
-            return pkey_mprotect(allocation.pages, allocation.page_bytes, PROT_READ | PROT_WRITE, key) == 0;
-        int rights = opened > 0 ? PROT_READ | PROT_WRITE : PROT_NONE;
-        return (key >= 0 ? pkey_mprotect(allocation.pages, allocation.page_bytes, rights, 0)
-                         : mprotect(allocation.pages, allocation.page_bytes, rights)) == 0;
+        int rights = uses_key() || opened > 0 ? PROT_READ | PROT_WRITE : PROT_NONE;
+        int used_key = uses_key() || key < 0 ? key : 0; // with -1 this is mprotect
+        return pkey_mprotect(allocation.pages, allocation.page_bytes, rights, used_key) == 0;
     }
     void set_access(bool open) const {
         if (uses_key())
@@ -107,17 +113,11 @@ std::string damage_of(const Allocation& allocation) {
 
 Options options;
 
-size_t page_round(size_t bytes) {
-    return (bytes + page_size - 1) & ~(page_size - 1);
-}
-
 unsigned char* map_pages(size_t bytes) {
-    size_t whole = page_round(bytes) + 2 * page_size;
-    void* range = mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (range == MAP_FAILED)
-        return nullptr;
-    unsigned char* pages = static_cast<unsigned char*>(range) + page_size;
-    return mprotect(pages, whole - 2 * page_size, PROT_READ | PROT_WRITE) == 0 ? pages : nullptr;
+    size_t whole = round_up(bytes, page_size) + 2 * page_size;
+    unsigned char* range = reserve_pages(whole);
+    bool is_open = range && mprotect(range + page_size, whole - 2 * page_size, PROT_READ | PROT_WRITE) == 0;
+    return is_open ? range + page_size : nullptr;
 }
 
 bool is_filled(const unsigned char* begin, const unsigned char* end, unsigned char value) {
@@ -149,12 +149,11 @@ void* allocate(size_t bytes) {
         return nullptr;
     Allocation allocation;
     allocation.bytes = bytes;
-    allocation.page_bytes = page_round(bytes);
+    allocation.page_bytes = round_up(bytes, page_size);
     allocation.pages = arena.place(allocation.page_bytes);
     if (!allocation.pages)
         return nullptr;
-    size_t rounded = (bytes + alignment - 1) & ~(alignment - 1);
-    allocation.start = allocation.pages_end() - rounded;
+    allocation.start = allocation.pages_end() - round_up(bytes, alignment);
     allocation.canary = poison_byte();
     Access access;
     if (!arena.protect(allocation))
@@ -174,7 +173,7 @@ bool release(void* pointer, std::string* damage) {
     *damage = damage_of(allocation);
     arena.live.erase(allocation.pages);
     arena.bytes -= allocation.bytes;
-    mmap(allocation.pages, allocation.page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    reserve_pages(allocation.page_bytes, allocation.pages);
     return true;
 }
 
@@ -213,12 +212,10 @@ std::string describe(const void* address) {
 }
 
 std::string find_damage() {
-    for (const auto& entry : arena.live) {
-        std::string damage = damage_of(entry.second);
-        if (!damage.empty())
-            return damage;
-    }
-    return {};
+    std::string damage;
+    for (auto entry = arena.live.begin(); damage.empty() && entry != arena.live.end(); ++entry)
+        damage = damage_of(entry->second);
+    return damage;
 }
 
 } // namespace ssm::emulation

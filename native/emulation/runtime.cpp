@@ -2,18 +2,19 @@
 // are little more than handles; a stream remembers the fault of a kernel, as CUDA does.
 #include "emulation/internal.h"
 
-#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <iterator>
+#include <map>
+#include <optional>
 #include <set>
+#include <utility>
 
 namespace ssm::emulation {
 
 struct Event {
-    std::chrono::steady_clock::time_point time;
-    bool is_recorded = false;
+    std::optional<std::chrono::steady_clock::time_point> time; // when it was recorded
 };
 
 namespace {
@@ -31,17 +32,12 @@ struct LastError {
 };
 thread_local LastError last;
 
-struct ErrorText {
-    cudaError_t error;
-    const char* name;
-    const char* sentence;
-};
-#define SSM_ERROR_TEXT(name, number, sentence) {name, #name, sentence},
-const ErrorText error_texts[] = {SSM_CUDA_ERRORS(SSM_ERROR_TEXT)};
+#define SSM_ERROR_TEXT(name, number, sentence) {name, {#name, sentence}},
+const auto& error_texts = *new std::map<cudaError_t, std::array<const char*, 2>>{SSM_CUDA_ERRORS(SSM_ERROR_TEXT)};
 
-const ErrorText& text_of(cudaError_t error) {
-    auto found = std::find_if(std::begin(error_texts), std::end(error_texts), [=](auto& one) { return one.error == error; });
-    return found != std::end(error_texts) ? *found : *std::prev(found);
+const char* text_of(cudaError_t error, int kind) {
+    auto found = error_texts.find(error);
+    return (found != error_texts.end() ? found->second : error_texts.at(cudaErrorUnknown))[kind];
 }
 
 // Success, or why nothing can be queued on this stream.
@@ -85,8 +81,8 @@ cudaError_t report_fault(Stream& stream, cudaError_t error, const std::string& s
 using namespace ssm::emulation;
 
 // clang-format off
-const char* cudaGetErrorName(cudaError_t error) { return text_of(error).name; }
-cudaError_t cudaPeekAtLastError() { return last.error; }
+const char* cudaGetErrorName(cudaError_t error) { return text_of(error, 0); }
+cudaError_t cudaGetLastError() { return std::exchange(last.error, cudaSuccess); }
 cudaError_t cudaGetDeviceCount(int* count) { *count = 1; return cudaSuccess; }
 cudaError_t cudaGetDevice(int* device) { *device = 0; return cudaSuccess; }
 cudaError_t cudaDriverGetVersion(int* version) { return cudaRuntimeGetVersion(version); }
@@ -95,6 +91,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
 cudaError_t cudaMalloc(void** pointer, size_t bytes) { return cudaMallocAsync(pointer, bytes, nullptr); }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) { return cudaFree(pointer); }
 cudaError_t cudaFreeHost(void* pointer) { free(pointer); return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) { Lock lock; return check(stream); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t, unsigned) { return cudaStreamSynchronize(stream); }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { *event = new Event; return cudaSuccess; }
 cudaError_t cudaEventDestroy(cudaEvent_t event) { delete event; return cudaSuccess; }
@@ -105,13 +102,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
 // ---- Errors --------------------------------------------------------------------------------------------------------------
 
 const char* cudaGetErrorString(cudaError_t error) {
-    return error != cudaSuccess && error == last.told ? last.sentence.c_str() : text_of(error).sentence;
-}
-
-cudaError_t cudaGetLastError() {
-    cudaError_t error = last.error;
-    last.error = cudaSuccess;
-    return error;
+    return error != cudaSuccess && error == last.told ? last.sentence.c_str() : text_of(error, 1);
 }
 
 // ---- Device --------------------------------------------------------------------------------------------------------------
@@ -179,23 +170,20 @@ cudaError_t cudaMemcpyAsync(void* destination, const void* source, size_t bytes,
     error = check(destination, bytes, kind != cudaMemcpyDeviceToHost, "destination of a copy");
     if (error == cudaSuccess)
         error = check(source, bytes, kind != cudaMemcpyHostToDevice, "source of a copy");
-    if (error == cudaSuccess) {
-        Access access;
+    Access access;
+    if (error == cudaSuccess)
         memmove(destination, source, bytes);
-    }
     return error;
 }
 
 cudaError_t cudaMemsetAsync(void* destination, int value, size_t bytes, cudaStream_t stream) {
     Lock lock;
     cudaError_t error = check(stream);
-    if (error == cudaSuccess && bytes > 0) {
+    if (error == cudaSuccess && bytes > 0)
         error = check(destination, bytes, true, "destination of a set");
-        if (error == cudaSuccess) {
-            Access access;
-            memset(destination, value, bytes);
-        }
-    }
+    Access access;
+    if (error == cudaSuccess)
+        memset(destination, value, bytes);
     return error;
 }
 
@@ -216,11 +204,6 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    Lock lock;
-    return check(stream);
-}
-
 cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void* user, unsigned) {
     cudaError_t error = cudaStreamSynchronize(stream);
     callback(stream, error, user);
@@ -230,17 +213,15 @@ cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t call
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     Lock lock;
     cudaError_t error = check(stream);
-    if (error == cudaSuccess) {
+    if (error == cudaSuccess)
         event->time = std::chrono::steady_clock::now();
-        event->is_recorded = true;
-    }
     return error;
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
     Lock lock;
-    if (!start->is_recorded || !end->is_recorded)
+    if (!start->time || !end->time)
         return report(cudaErrorInvalidResourceHandle, "an event that was not recorded");
-    *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
+    *milliseconds = std::chrono::duration<float, std::milli>(*end->time - *start->time).count();
     return cudaSuccess;
 }

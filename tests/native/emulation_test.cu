@@ -67,8 +67,8 @@ class Emulation : public ::testing::Test {
         return values;
     }
 
-    // The error is the fault expected, its sentence has all the words, names the line and the kernel; the stream keeps
-    // it, and another stream works.
+    // The error is the fault expected, its sentence has all the words, names the line and that of the launch; the stream
+    // keeps it, and another stream works.
     void expect_fault(cudaError_t error, cudaError_t expected, std::vector<std::string> words) {
         std::string sentence = cudaGetErrorString(error);
         EXPECT_EQ(error, expected) << sentence;
@@ -423,10 +423,10 @@ TEST_F(Emulation, divergent_barrier) {
     for (int order = 0; order < 4; ++order) {
         emulation::set_option("emulated.order", order);
         expect_fault(launch(leave_before_barrier, dim3(3), dim3(40), 0, stream), cudaErrorLaunchFailure,
-                     {"divergent barrier", "39 of 40 threads", "thread (5,0,0) has ended", "leave_before_barrier"});
+                     {"divergent barrier", "39 of 40 threads", "thread (5,0,0) has ended"});
         faulty_line = 0;
         expect_fault(launch(wait_at_two_barriers, dim3(1), dim3(64), 0, stream, allocate<int>(1)), cudaErrorLaunchFailure,
-                     {"divergent barrier", "wait_at_two_barriers"});
+                     {"divergent barrier"});
     }
 }
 
@@ -453,7 +453,7 @@ TEST_F(Emulation, no_progress) {
     for (int resident : {1, 2, 5}) {
         emulation::set_option("emulated.resident_blocks", resident);
         expect_fault(launch(poll_for_ever, dim3(9), dim3(64), 0, stream, upload(std::vector<uint32_t>(1))),
-                     cudaErrorLaunchTimeout, {"no progress", "poll_for_ever"});
+                     cudaErrorLaunchTimeout, {"no progress"});
     }
 }
 
@@ -464,9 +464,9 @@ TEST_F(Emulation, guard_page) {
         for (size_t count : {64, 1024, 4096, 4096 + 64}) {
             float* data = allocate<float>(count);
             expect_fault(launch(write_at, dim3(2), dim3(32), 0, stream, data, int64_t(count)), cudaErrorIllegalAddress,
-                         {"0 bytes after the end", "write_at", "thread (3,0,0)", "access"});
+                         {"0 bytes after the end", "thread (3,0,0)", "access"});
             expect_fault(launch(read_at, dim3(2), dim3(32), 0, stream, data, int64_t(count), data), cudaErrorIllegalAddress,
-                         {"0 bytes after the end", "read_at", "thread (3,0,0)", "access"});
+                         {"0 bytes after the end", "thread (3,0,0)", "access"});
         }
         float* pages = allocate<float>(2048);
         expect_fault(launch(write_at, dim3(2), dim3(32), 0, stream, pages, int64_t(-1)), cudaErrorIllegalAddress,
@@ -474,7 +474,7 @@ TEST_F(Emulation, guard_page) {
         expect_fault(launch(read_at, dim3(2), dim3(32), 0, stream, pages, int64_t(-1), pages), cudaErrorIllegalAddress,
                      {"4 bytes before the start", "access", "thread (3,0,0)"});
         expect_fault(launch(write_at, dim3(1), dim3(32), 0, stream, nullptr, int64_t(0)), cudaErrorIllegalAddress,
-                     {"null pointer", "write_at"});
+                     {"null pointer"});
     }
 }
 
@@ -487,7 +487,7 @@ TEST_F(Emulation, canary) {
         expect_fault(
             error, cudaErrorIllegalAddress,
             {at < 0 ? std::to_string(-4 * at) + " bytes before the start" : std::to_string(4 * (at - 100)) + " bytes after",
-             "of 400 bytes", "write_at"});
+             "of 400 bytes"});
     }
 }
 
@@ -524,7 +524,7 @@ TEST_F(Emulation, shared_memory) {
                  {"128 bytes of shared memory used, 64 given"});
     faulty_line = 0;
     expect_fault(launch(write_outside_shared_memory, dim3(1), dim3(1), sizeof(SumStorage), stream, 32),
-                 cudaErrorIllegalAddress, {"access to", "write_outside_shared_memory"});
+                 cudaErrorIllegalAddress, {"access to"});
     expect_fault(launch(write_outside_shared_memory, dim3(1), dim3(1), sizeof(SumStorage) + 4, stream, 34),
                  cudaErrorIllegalAddress, {"write outside the block's 132 bytes of shared memory"});
     expect_fault(launch(write_outside_shared_memory, dim3(1), dim3(1), sizeof(SumStorage), stream, -2),
@@ -533,10 +533,10 @@ TEST_F(Emulation, shared_memory) {
 
 TEST_F(Emulation, other_faults) {
     expect_fault(launch(load_misaligned, dim3(1), dim3(1), 0, stream, allocate<float>(8), allocate<float>(8)),
-                 cudaErrorMisalignedAddress, {"misaligned address", "load_misaligned"});
+                 cudaErrorMisalignedAddress, {"misaligned address"});
     faulty_line = 0;
     expect_fault(launch(recurse, dim3(1), dim3(1), 0, stream, allocate<int>(1)), cudaErrorIllegalAddress,
-                 {"overflow of the thread's stack", "recurse"});
+                 {"overflow of the thread's stack"});
     expect_fault(launch(trap_thread, dim3(1), dim3(1), 0, stream), cudaErrorIllegalInstruction, {"__trap()"});
 }
 
@@ -549,7 +549,7 @@ TEST_F(Emulation, launch_limits) {
         EXPECT_EQ(error, expected);
         std::string sentence = cudaGetErrorString(error);
         EXPECT_NE(sentence.find(words), std::string::npos) << sentence;
-        EXPECT_NE(sentence.find("write_indices"), std::string::npos) << sentence;
+        EXPECT_NE(sentence.find("launched at emulation_test.cu:"), std::string::npos) << sentence;
         EXPECT_NE(sentence.find("emulation_test.cu:" + std::to_string(line)), std::string::npos) << sentence;
         expect_works();
     };

@@ -44,7 +44,7 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
         }
     };
     Call call{kernel, {static_cast<Parameters>(arguments)...}};
-    return emulation::run({&Call::run, &call, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream});
+    return emulation::run({&Call::run, &call, grid, block, shared_bytes, stream});
 }
 
 #endif

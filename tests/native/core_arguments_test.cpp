@@ -876,9 +876,9 @@ TEST(CoreArguments, HugeShapes) {
 }
 
 TEST(CoreArguments, NoMemoryLeavesTheContextUsable) {
-#ifdef SSM_HAS_SANITIZER
-    GTEST_SKIP() << "a sanitizer's allocator ends the program instead";
-#endif
+    if (has_sanitizer()) {
+        GTEST_SKIP() << "a sanitizer's allocator ends the program instead";
+    }
     Context context;
     constexpr int64_t length = int64_t{1} << 44;
     float one = 1;

@@ -478,15 +478,8 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
                                   const R (&s)[steps], const R (&u)[steps], const R (&gy)[steps], R (&of_input)[steps],
                                   R (&of_rate)[steps], R (&y)[steps]) const {
         const int64_t index = exists ? chunk_index(work.chunk, n) : 0;
-        const S own_rate = rate(n);
-        const auto a = prepared(own_rate);
-        S before = number<S>(0);
-        S behind = number<S>(0);
-        if (exists) {
-            before = arguments.kept[kept_index(slot, n)];
-            behind = is_last ? behind_chunk(n)
-                             : SSM_MUTATE("selective_scan_backward.cuda.dropped_carry", arguments.carried[index], S{});
-        }
+        const auto a = prepared(rate(n));
+        const S before = exists ? arguments.kept[kept_index(slot, n)] : number<S>(0);
         S e[steps];
         S h[steps]; // what a step adds, then the state after it
         S decayed = number<S>(1);
@@ -538,7 +531,13 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         }
         give(params.c.is_constant, arguments.sums_c, arguments.parts_c, 1, index, row_index, is_last, given);
 
-        // Back, with what reaches the lane's last step.
+        // Back, with what reaches the lane's last step. The rate is read again: registers are what this kernel is short of.
+        S behind = number<S>(0);
+        if (exists) {
+            behind = is_last ? behind_chunk(n)
+                             : SSM_MUTATE("selective_scan_backward.cuda.dropped_carry", arguments.carried[index], S{});
+        }
+        const S own_rate = rate(n);
         S g;
         const S before_steps = fold_back(n, row_index, own_decayed, e, gy, behind, &g);
         S grad_a = number<S>(0);

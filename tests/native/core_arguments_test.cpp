@@ -1,5 +1,6 @@
 // Every argument that is wrong is named, with what was expected and what was given.
 #include "core_support.h"
+#include "support/device.h"
 
 #include <thread>
 
@@ -876,7 +877,7 @@ TEST(CoreArguments, HugeShapes) {
 }
 
 TEST(CoreArguments, NoMemoryLeavesTheContextUsable) {
-    if (has_sanitizer()) {
+    if (test::has_sanitizer()) {
         GTEST_SKIP() << "a sanitizer's allocator ends the program instead";
     }
     Context context;

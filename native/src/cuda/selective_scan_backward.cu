@@ -14,9 +14,9 @@
 // Where batch and channels do not fill the device, time is cut into chunks, and a run before the others gives for each chunk
 // and state the decay, the state from zero and what the chunk makes of g from zero.
 //
-// Bytes for an element of (B,D,L): 7 e (u, dt in twice, grad_y in, grad_u, grad_dt out), 3 e more with z (its gradient, and
-// z read again for that); 8 N / tile for the kept states; for the parts of grad_b and grad_c 16 N / channels of a block.
-// Operations: 2 N exponentials, about 20 N multiply-adds and 5 N shuffles, which are the limit.
+// Bytes for an element of (B,D,L): 8 e (u in three times, dt twice, grad_y in, grad_u, grad_dt out), 3 e more with z (its
+// gradient, and z read again for that); 8 N / tile for the kept states; for the parts of grad_b and grad_c 16 N / channels
+// of a block. Operations: 2 N exponentials, about 20 N multiply-adds and 5 N shuffles, which are the limit.
 //
 // The workspace has N / tile numbers of the state type per element of u for kept states, at most one where N is up to 256,
 // and at most 4 (or 16 blocks of channels') for grad_b and grad_c; the rest is of the size of the states.
@@ -399,23 +399,24 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             const int64_t tile_begin = work.begin + tile * arguments.tile;
             const int tile_steps = steps_of(tile_begin);
             R s[steps];
-            R u[steps];
+            R x[steps]; // u, then s u
             R gy[steps];
             R of_input[steps]; // sum over states of Re(g conj(b))
             R of_rate[steps];  // of Re(w conj(a))
             R y[steps];
             const R sum = load_s(tile_begin, tile_steps, s);
-            this->load(params.u, tile_begin, tile_steps, u);
+            this->load(params.u, tile_begin, tile_steps, x);
             load_gy(tile_begin, tile_steps, gy);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
                 of_input[i] = of_rate[i] = 0;
-                y[i] = own_skip * u[i];
+                y[i] = own_skip * x[i];
+                x[i] *= s[i];
             }
             each_staged(tile_begin, tile_steps, true, [&](int64_t first, int count) {
 #pragma unroll 1
                 for (int j = 0; j < count; ++j) {
-                    differentiate(first + j, j, slot + tile, tile_begin, tile == tiles - 1, sum, s, u, gy, of_input, of_rate,
+                    differentiate(first + j, j, slot + tile, tile_begin, tile == tiles - 1, sum, s, x, gy, of_input, of_rate,
                                   y);
                 }
                 if (arguments.parts_b || arguments.parts_c) {
@@ -436,12 +437,14 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
                 }
                 this->store(params.grad_z, tile_begin, tile_steps, grad);
             }
+            // u again, which need not stay in registers for that long.
+            this->load(params.u, tile_begin, tile_steps, x);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
                 const R own_gy = gy[i] * to_gy;
-                sum_d = multiply_add(own_gy, u[i], sum_d);
+                sum_d = multiply_add(own_gy, x[i], sum_d);
                 grad[i] = multiply_add(s[i], of_input[i], own_gy * own_skip);
-                of_rate[i] = multiply_add(u[i], of_input[i], of_rate[i]);
+                of_rate[i] = multiply_add(x[i], of_input[i], of_rate[i]);
                 // The slope of softplus is 1 - exp(-s).
                 of_rate[i] = params.dt_softplus ? of_rate[i] * -expm1_of(-s[i]) : of_rate[i];
                 // What lies beyond the end is no step of this sequence.
@@ -475,11 +478,17 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 
     // One state back through a tile.
     SSM_DEVICE void differentiate(int64_t n, int row_index, int64_t slot, int64_t tile_begin, bool is_last, R sum,
-                                  const R (&s)[steps], const R (&u)[steps], const R (&gy)[steps], R (&of_input)[steps],
+                                  const R (&s)[steps], const R (&x)[steps], const R (&gy)[steps], R (&of_input)[steps],
                                   R (&of_rate)[steps], R (&y)[steps]) const {
         const int64_t index = exists ? chunk_index(work.chunk, n) : 0;
         const auto a = prepared(rate(n));
-        const S before = exists ? arguments.kept[kept_index(slot, n)] : number<S>(0);
+        S before = number<S>(0);
+        S behind = number<S>(0);
+        if (exists) {
+            before = arguments.kept[kept_index(slot, n)];
+            behind = is_last ? behind_chunk(n)
+                             : SSM_MUTATE("selective_scan_backward.cuda.dropped_carry", arguments.carried[index], S{});
+        }
         S e[steps];
         S h[steps]; // what a step adds, then the state after it
         S decayed = number<S>(1);
@@ -492,7 +501,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 #pragma unroll
             for (int k = 0; k < width; ++k) {
                 e[i + k] = decay(a, s[i + k]);
-                h[i + k] = input_of(s[i + k] * u[i + k], b[k]);
+                h[i + k] = input_of(x[i + k], b[k]);
                 folded = multiply_add(e[i + k], folded, h[i + k]);
                 if (Traits::complex) {
                     decayed = e[i + k] * decayed;
@@ -531,16 +540,11 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         }
         give(params.c.is_constant, arguments.sums_c, arguments.parts_c, 1, index, row_index, is_last, given);
 
-        // Back, with what reaches the lane's last step. The rate is read again: registers are what this kernel is short of.
-        S behind = number<S>(0);
-        if (exists) {
-            behind = is_last ? behind_chunk(n)
-                             : SSM_MUTATE("selective_scan_backward.cuda.dropped_carry", arguments.carried[index], S{});
-        }
-        const S own_rate = rate(n);
+        // Back, with what reaches the lane's last step.
         S g;
         const S before_steps = fold_back(n, row_index, own_decayed, e, gy, behind, &g);
         S grad_a = number<S>(0);
+        const S rate_again = rate(n); // from the cache: registers are what this kernel is short of
 #pragma unroll
         for (int i = steps - width; i >= 0; i -= width) {
             const Vector<S, width> b = this->read(params.b.is_constant, constant_b, shared.b, row_index, i);
@@ -549,12 +553,12 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             for (int k = width - 1; k >= 0; --k) {
                 const int own = i + k;
                 g = scaled_add(gy[own], SSM_MUTATE("selective_scan_backward.cuda.conjugate", conjugate(c[k]), c[k]), g);
-                given[own] = (s[own] * u[own]) * g;
+                given[own] = x[own] * g;
                 of_input[own] = add_inner(g, b[k], of_input[own]);
                 const S decayed_state = e[own] * (own == 0 ? start : h[own == 0 ? 0 : own - 1]);
                 const S w = g * conjugate(decayed_state);
                 grad_a = scaled_add(s[own], w, grad_a);
-                of_rate[own] = add_inner(w, own_rate, of_rate[own]);
+                of_rate[own] = add_inner(w, rate_again, of_rate[own]);
                 g = conjugate(e[own]) * g;
             }
         }

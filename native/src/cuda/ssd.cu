@@ -237,7 +237,7 @@ struct SsdBlock {
             sum = decay == 0 ? R(0) : decay * sum;
         });
         __syncthreads();
-        if (!SSM_MUTATE("ssd.cuda.nan_spreads", shared.has_nan, 0)) {
+        if (!shared.has_nan) {
             y.template add<Contiguous::inner, Contiguous::outer>(shared.c, pitch, shared.x, pitch, padded_count,
                                                                  padded_channels,
                                                                  last_row < padded_count ? last_row : padded_count);

@@ -56,7 +56,7 @@ std::vector<Problem> norms(Type type, const std::vector<int64_t>& shape, uint64_
             if (is_cut == norm_before_gate)
                 problem.inputs["bias"] = bias;
             std::vector<int64_t> groups = shape;
-            groups.back() = is_cut ? width / problem.group_size : 1;
+            groups.back() = is_cut && width > 0 ? width / problem.group_size : 1;
             problem.outputs["rstd"] = Tensor(real, groups);
         }
     Problem& no_gate = start(Operation::gated_rms_norm);

@@ -70,7 +70,8 @@ TEST_P(RmsNorm, ZerosStayZero) {
             if (problem.inputs.count(name))
                 for (Number& value : problem.inputs[name].values)
                     value = 0;
-        for (const Number value : run(context, problem).at("y").values)
+        const Outputs outputs = run(context, problem);
+        for (const Number value : outputs.at("y").values)
             EXPECT_EQ(value, Number(0)) << problem.describe();
     }
 }

@@ -38,6 +38,14 @@ HWY_INLINE ComplexVector<Lane> transition(Vec<Lane> s, ComplexVector<Lane> a) {
     sine_cosine<Lane>(s, a.im, sine, cosine);
     return {hn::Mul(r, cosine), hn::Mul(r, sine)};
 }
+// The same where a step that is no number must be seen in its decay: forward it is in what the step adds, too.
+template <class Lane, class A>
+HWY_INLINE A transition_or_nan(Vec<Lane> s, A a) {
+    A e = transition<Lane>(s, a);
+    if constexpr (HWY_TARGET != HWY_AVX3 && std::is_same_v<Lane, float>) // where exp2_fast clamps it away
+        e.re = hn::Add(e.re, hn::IfThenElseZero(hn::IsNaN(s), s));
+    return e;
+}
 template <class Lane>
 HWY_INLINE RealVector<Lane> scaled(Vec<Lane> s, RealVector<Lane> b) {
     return {hn::Mul(s, b.re)};

@@ -148,7 +148,7 @@ HWY_NOINLINE void carry_back(int64_t steps, const A* a, A* g, StepStates<A> c, c
     for (int64_t i = steps - 1; i >= 0; --i) {
         const auto si = hn::Load(d, s + i * n), gyi = hn::Load(d, gy + i * n);
         unrolled<Count>([&](auto k) SSM_INLINE_LAMBDA {
-            gv[k] = multiply(conjugate(transition<Lane>(si, load(a + k * n))),
+            gv[k] = multiply(conjugate(transition_or_nan<Lane>(si, load(a + k * n))),
                              scaled_add<Lane>(gyi, conjugate(state_at<A, Count>(c, i, k)), gv[k]));
         });
     }
@@ -178,7 +178,7 @@ HWY_NOINLINE void differentiate_states(int64_t steps, const A* a, const A* rate,
         const auto si = hn::Load(d, at.s + i * n), sui = hn::Load(d, at.su + i * n);
         A *const decay_at = decays + i * Count * n, *const before_at = before + i * Count * n;
         unrolled<Count>([&](auto k) SSM_INLINE_LAMBDA {
-            const X e = transition<Lane>(si, load(a + k * n));
+            const X e = transition_or_nan<Lane>(si, load(a + k * n));
             store(decay_at + k * n, e);
             store(before_at + k * n, hv[k]);
             hv[k] = multiply_add(e, hv[k], scaled<Lane>(sui, state_at<A, Count>(b, i, k)));
@@ -386,7 +386,7 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
                 const bool restarts = link.flags[forward ? 0 : 1] != 0;
                 for (int64_t i = 0; i < p.states * n; i += n) {
                     const X before = load(carried + i), left = load(own + i);
-                    X decay = transition<Lane>(sum, load(a + i));
+                    X decay = transition_or_nan<Lane>(sum, load(a + i));
                     if (!forward)
                         decay = conjugate(decay);
                     const X after = multiply_add(decay, before, left);

@@ -505,17 +505,18 @@ StepSize step_size(const Problem& problem, double dt, const double* bias, double
 // One head of one sequence of ssd: where things lie.
 struct SsdHead {
     const Problem& problem;
-    const Tensor &x, &dt, &b;
-    const Tensor *bias, *ids, *d;
+    const Tensor &x, &dt, &b, &c;
+    const Tensor *grad_y, *bias, *ids, *d;
     int64_t length, heads, channels, states, groups;
     int64_t batch, head, state_row, begin, end;
     double rate, unit;
 
     SsdHead(const Problem& problem, const Segment& segment, int64_t head)
         : problem(problem), x(problem.inputs.at("x")), dt(problem.inputs.at("dt")), b(problem.inputs.at("b")),
-          bias(find(problem.inputs, "dt_bias")), ids(find(problem.inputs, "seq_idx")), d(find(problem.inputs, "d")),
-          length(x.shape[1]), heads(x.shape[2]), channels(x.shape[3]), states(b.shape[3]), groups(b.shape[2]),
-          batch(segment.batch), head(head), state_row(segment.state_row), begin(segment.begin), end(segment.end),
+          c(problem.inputs.at("c")), grad_y(find(problem.inputs, "grad_y")), bias(find(problem.inputs, "dt_bias")),
+          ids(find(problem.inputs, "seq_idx")), d(find(problem.inputs, "d")), length(x.shape[1]), heads(x.shape[2]),
+          channels(x.shape[3]), states(b.shape[3]), groups(b.shape[2]), batch(segment.batch), head(head),
+          state_row(segment.state_row), begin(segment.begin), end(segment.end),
           rate(problem.inputs.at("a").values[head].real()), unit(roundoff(state_type(x.type))) {}
 
     int64_t step_index(int64_t t) const { return (batch * length + t) * heads + head; }
@@ -524,7 +525,7 @@ struct SsdHead {
         return ((batch * length + t) * groups + head / (heads / groups)) * states + n;
     }
     int64_t state_index(int64_t p, int64_t n) const { return ((state_row * heads + head) * channels + p) * states + n; }
-    double value(const char* name, int64_t index) const { return problem.inputs.at(name).values[index].real(); }
+    static double value(const Tensor& tensor, int64_t index) { return tensor.values[index].real(); }
     double skip(int64_t p) const { return !d ? 0 : d->values[d->shape.size() == 2 ? head * channels + p : head].real(); }
     int64_t skip_index(int64_t p) const { return d->shape.size() == 2 ? head * channels + p : head; }
     bool restarts(int64_t t) const {
@@ -536,6 +537,10 @@ struct SsdHead {
     }
     // Products of tiles add up in any order, and with 16-bit storage take factors that are rounded to it.
     double product_error() const { return 2 * unit + (is_half(x.type) ? 2 * roundoff(x.type) : 0); }
+    // And of a factor that holds the decays within a chunk, of at most this many steps, float16 may lose as much as this:
+    // a little of something that is less than the type's normal numbers.
+    static constexpr int64_t longest_chunk = 64;
+    double lost() const { return is_half(x.type) ? underflow(x.type) : 0; }
 };
 
 Reference ssd(const Problem& problem) {
@@ -551,6 +556,9 @@ Reference ssd(const Problem& problem) {
             const int64_t size = at.channels * at.states;
             std::vector<double> h(size), magnitude(size); // and what the state would be of magnitudes
             std::vector<Roundings> roundings;
+            // |x| of the steps of a chunk, whose factors are rounded before they decay, and of those before.
+            std::vector<double> recent(at.channels), older(at.channels);
+            int64_t run_begin = segment.begin;
             for (int64_t i = 0; i < size; ++i) {
                 h[i] = initial ? initial->values[at.state_index(0, 0) + i].real() : 0;
                 magnitude[i] = std::abs(h[i]);
@@ -561,23 +569,30 @@ Reference ssd(const Problem& problem) {
                     std::fill(h.begin(), h.end(), 0.0);
                     std::fill(magnitude.begin(), magnitude.end(), 0.0);
                     roundings.assign(size, Roundings(x.type, 0));
+                    recent.assign(at.channels, 0);
+                    older.assign(at.channels, 0);
+                    run_begin = t;
                 }
                 const StepSize s = at.step(t);
                 const double decay = std::exp(s.value * at.rate);
                 const double decay_error = std::abs(at.rate) * s.error + at.unit * (4 + 2 * std::abs(s.value * at.rate));
                 for (int64_t p = 0; p < at.channels; ++p) {
-                    const double input = at.value("x", at.x_index(t, p));
+                    const double input = at.value(at.x, at.x_index(t, p));
+                    const int64_t left = t - SsdHead::longest_chunk;
+                    const double leaving = left >= run_begin ? std::abs(at.value(at.x, at.x_index(left, p))) : 0;
+                    older[p] = decay * older[p] + leaving;
+                    recent[p] += std::abs(input) - leaving;
                     double sum = 0, all = 0, variance = 0;
                     for (int64_t n = 0; n < at.states; ++n) {
                         const int64_t i = p * at.states + n;
-                        const double added = s.value * input * at.value("b", at.b_index(t, n));
+                        const double added = s.value * input * at.value(at.b, at.b_index(t, n));
                         const double before = decay * h[i];
                         h[i] = before + added;
                         magnitude[i] = decay * magnitude[i] + std::abs(added);
                         const double of_added =
                             s.value != 0 ? std::abs(added) * (s.error / std::abs(s.value) + 3 * at.unit) : 0;
                         roundings[i].step(decay, h[i], std::abs(before) * decay_error + of_added);
-                        const double readout = at.value("c", at.b_index(t, n));
+                        const double readout = at.value(at.c, at.b_index(t, n));
                         sum += h[i] * readout;
                         all += magnitude[i] * std::abs(readout);
                         variance += std::pow(roundings[i].limit() * readout, 2);
@@ -596,7 +611,10 @@ Reference ssd(const Problem& problem) {
                 }
             }
             for (int64_t i = 0; i < size; ++i)
-                store(last, h[i], roundings[i].limit() + at.product_error() * magnitude[i], at.state_index(0, 0) + i);
+                store(last, h[i],
+                      roundings[i].limit() + at.product_error() * magnitude[i] +
+                          at.lost() * (recent[i / at.states] + older[i / at.states]),
+                      at.state_index(0, 0) + i);
         }
     return result;
 }
@@ -617,8 +635,16 @@ std::map<std::string, std::vector<double>> ssd_gradients(const Problem& problem,
     result["grad_d"].resize(d ? d->values.size() : grad_d ? grad_d->values.size() : x.shape[2]);
     result["grad_z"].resize(x.values.size());
     result["grad_dt_bias"].resize(x.shape[2]);
-    if (const Tensor* wanted = find(problem.outputs, "grad_initial_state"))
+    if (const Tensor* wanted = find(problem.outputs, "grad_initial_state")) {
         result["grad_initial_state"].resize(wanted->values.size());
+        result["lost"].resize(wanted->values.size());
+    }
+    // Not looked up for every step and state.
+    const auto grad_x = result["grad_x"].data(), grad_dt = result["grad_dt"].data(), grad_a = result["grad_a"].data(),
+               grad_b = result["grad_b"].data(), grad_c = result["grad_c"].data(), grad_z = result["grad_z"].data(),
+               grad_dt_bias = result["grad_dt_bias"].data(), skips = result["grad_d"].data(),
+               grad_initial = result["grad_initial_state"].data(), lost = result["lost"].data();
+    const bool has_tied_d = result["grad_d"].size() == static_cast<size_t>(x.shape[2]);
     for (const Segment& segment : segments_of(problem, x.shape[0], x.shape[1]))
         for (int64_t head = 0; head < x.shape[2]; ++head) {
             const SsdHead at(problem, segment, head);
@@ -638,7 +664,7 @@ std::map<std::string, std::vector<double>> ssd_gradients(const Problem& problem,
                         const int64_t i = p * at.states + n;
                         h[(k + 1) * size + i] =
                             decays[k] * h[k * size + i] +
-                            part(s.value * at.value("x", at.x_index(t, p)) * at.value("b", at.b_index(t, n)));
+                            part(s.value * at.value(at.x, at.x_index(t, p)) * at.value(at.b, at.b_index(t, n)));
                     }
             }
             for (int64_t k = length - 1; k >= 0; --k) {
@@ -647,7 +673,7 @@ std::map<std::string, std::vector<double>> ssd_gradients(const Problem& problem,
                 double direct = 0, through = 0;
                 for (int64_t p = 0; p < at.channels; ++p) {
                     const int64_t index = at.x_index(t, p);
-                    const double input = part(at.value("x", index)), given = at.value("grad_y", index);
+                    const double input = part(at.value(at.x, index)), given = at.value(*at.grad_y, index);
                     double gate = 1, slope = 0;
                     if (z) {
                         const double value = z->values[index].real(), sigmoid = 1 / (1 + std::exp(-value));
@@ -656,33 +682,47 @@ std::map<std::string, std::vector<double>> ssd_gradients(const Problem& problem,
                                            : sigmoid * (1 + value * (1 - sigmoid));
                     }
                     const double g = part(given * gate), skip = part(at.skip(p));
-                    double y = skip * input, grad_x = 0;
+                    double y = skip * input, of_x = 0;
                     for (int64_t n = 0; n < at.states; ++n) {
                         const int64_t i = p * at.states + n;
-                        const double b = part(at.value("b", at.b_index(t, n))), c = part(at.value("c", at.b_index(t, n)));
+                        const double b = part(at.value(at.b, at.b_index(t, n))), c = part(at.value(at.c, at.b_index(t, n)));
                         behind[i] += g * c;
                         y += h[(k + 1) * size + i] * c;
-                        grad_x += behind[i] * b;
-                        result["grad_c"][at.b_index(t, n)] += g * h[(k + 1) * size + i];
-                        result["grad_b"][at.b_index(t, n)] += part(s.value) * behind[i] * input;
+                        of_x += behind[i] * b;
+                        grad_c[at.b_index(t, n)] += g * h[(k + 1) * size + i];
+                        grad_b[at.b_index(t, n)] += part(s.value) * behind[i] * input;
                         through += behind[i] * decays[k] * h[k * size + i];
                         behind[i] *= decays[k];
                     }
-                    direct += input * grad_x;
-                    result["grad_x"][index] = part(s.value) * grad_x + skip * g;
-                    result["grad_z"][index] = part(given) * y * slope;
-                    result["grad_d"]
-                          [result["grad_d"].size() == static_cast<size_t>(at.heads) ? head : head * at.channels + p] +=
-                        g * input;
+                    direct += input * of_x;
+                    grad_x[index] = part(s.value) * of_x + skip * g;
+                    grad_z[index] = part(given) * y * slope;
+                    skips[has_tied_d ? head : head * at.channels + p] += g * input;
                 }
                 const double grad_s = direct + part(at.rate) * through, slope = s.slope;
-                result["grad_a"][head] += part(s.value) * through;
-                result["grad_dt"][at.step_index(t)] = grad_s * slope;
-                result["grad_dt_bias"][head] += grad_s * slope;
+                grad_a[head] += part(s.value) * through;
+                grad_dt[at.step_index(t)] = grad_s * slope;
+                grad_dt_bias[head] += grad_s * slope;
             }
-            if (result.count("grad_initial_state"))
+            if (grad_initial) {
                 for (int64_t i = 0; i < size; ++i)
-                    result["grad_initial_state"][at.state_index(0, 0) + i] = behind[i];
+                    grad_initial[at.state_index(0, 0) + i] = behind[i];
+                // c is rounded with the decay from its chunk's start, which the chunks before decay further; g multiplies
+                // it.
+                double before = 1, exponent = 0; // an exponential is as far off as its argument
+                for (int64_t k = 0; k < length; ++k)
+                    exponent += std::abs(at.step(segment.begin + k).value * at.rate);
+                for (int64_t i = 0; i < size; ++i)
+                    lost[at.state_index(0, 0) + i] += 4 * at.unit * exponent * std::abs(behind[i]);
+                for (int64_t k = 0; k < length && decays[k] != 0; ++k) {
+                    before *= k >= SsdHead::longest_chunk ? decays[k - SsdHead::longest_chunk] : 1;
+                    for (int64_t i = 0; i < size; ++i) {
+                        const int64_t index = at.x_index(segment.begin + k, i / at.states);
+                        const double gate = z ? std::abs(z->values[index].real()) : 1;
+                        lost[at.state_index(0, 0) + i] += at.lost() * before * gate * std::abs(at.value(*at.grad_y, index));
+                    }
+                }
+            }
         }
     return result;
 }
@@ -695,7 +735,8 @@ Reference ssd_backward(const Problem& problem) {
     for (const auto& [name, tensor] : problem.outputs) {
         Expected* expected = prepare(result, problem, name.c_str());
         for (int64_t i = 0; i < tensor.size(); ++i)
-            store(expected, values.at(name)[i], unit * magnitudes.at(name)[i], i);
+            store(expected, values.at(name)[i],
+                  unit * magnitudes.at(name)[i] + (name == "grad_initial_state" ? magnitudes.at("lost")[i] : 0), i);
     }
     return result;
 }

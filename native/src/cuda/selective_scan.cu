@@ -67,6 +67,7 @@ struct SelectiveScanArguments {
     int64_t items;          // blocks' worth of work
     S* states;              // (chunks,R,D,N): the running state, and what a chunk leaves behind
     S* decays;              // (chunks,R,D,N): what a chunk multiplies the state before it by; null for one chunk
+    SequenceTable table;
 };
 
 // ---- Kernel --------------------------------------------------------------------------------------------------------------
@@ -91,7 +92,7 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
 
     SSM_DEVICE SelectiveScanBlock(const SelectiveScanArguments<S>& arguments, Storage& shared)
         : Tile(arguments.params.shape, arguments.params.groups, arguments.params.states, arguments.lanes, shared.work,
-               reinterpret_cast<R*>(shared.b)),
+               reinterpret_cast<R*>(shared.b), arguments.table),
           arguments(arguments), params(arguments.params), shared(shared) {}
 
     // Index of state n of this channel in (R,D,N).
@@ -111,7 +112,7 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
         if (arguments.phase == SelectiveScanPhase::finish) {
             for (int64_t i = 0; i < SSM_MUTATE("selective_scan.cuda.dropped_chunk", work.chunk, work.chunk - 1); ++i) {
                 const int64_t at = i * chunk_stride() + index;
-                state = multiply_add(arguments.decays[at], state, arguments.states[at]);
+                state = this->passed_on(arguments.decays[at], state, arguments.states[at]);
             }
         }
         return state;
@@ -145,9 +146,12 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
             this->load(params.dt, tile_begin, tile_steps, s);
             this->load(params.u, tile_begin, tile_steps, x);
             R sum = 0;
+            const unsigned there = this->own_steps(tile_begin, tile_steps);
+            const unsigned restarts = this->restarts_of(tile_begin, tile_steps);
+            const int reach = this->lanes_before(restarts);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
-                const bool inside = lane * steps + i < tile_steps;
+                const bool inside = (there >> i & 1) != 0;
                 const R biased = s[i] + own_bias;
                 s[i] = inside ? (params.dt_softplus ? softplus(biased) : biased) : R(0);
                 y[i] = own_skip * x[i];
@@ -169,7 +173,7 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
                 __syncthreads();
 #pragma unroll 1
                 for (int j = 0; j < count; ++j) {
-                    advance(first + j, j, tile_begin, sum, s, x, y, kept);
+                    advance(first + j, j, tile_begin, restarts, reach, sum, s, x, y, kept);
                 }
             }
             if (!summarizes) {
@@ -196,13 +200,13 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
         return arguments.states + (arguments.chunks > 1 ? arguments.chunks + work.chunk : 0) * chunk_stride();
     }
 
-    // One state through the tile.
-    SSM_DEVICE void advance(int64_t n, int row_index, int64_t tile_begin, R sum, const R (&s)[steps], const R (&x)[steps],
-                            R (&y)[steps], S* kept) const {
+    // One state through the tile. What lanes hand on stops at `restarts`, `reach` lanes before this one.
+    SSM_DEVICE void advance(int64_t n, int row_index, int64_t tile_begin, unsigned restarts, int reach, R sum,
+                            const R (&s)[steps], const R (&x)[steps], R (&y)[steps], S* kept) const {
         const int64_t index = exists ? state_index(n) : 0;
         const auto a = prepared(exists ? static_cast<const S*>(params.a)[channel * params.states + n] : number<S>(0));
         S before = number<S>(0);
-        if (exists) {
+        if (exists && reach == lane && (restarts & 1) == 0) {
             before = tile_begin == work.begin ? start(n) : SSM_MUTATE("selective_scan.cuda.dropped_carry", kept[index], S{});
         }
         S e[steps];
@@ -230,14 +234,14 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
         for (int delta = 1; delta < lanes; delta *= 2) {
             const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
             const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
-            if (lane >= delta) {
+            if (SSM_MUTATE("selective_scan.cuda.lanes_of_another", reach, lane) >= delta) {
                 folded = multiply_add(decayed, folded_before, folded);
                 decayed = decayed * decayed_before;
             }
         }
         const S decayed_before = shuffle_up(decayed, 1, full_mask, lanes);
         const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
-        S h = lane == 0 ? before : multiply_add(decayed_before, before, folded_before);
+        S h = reach == 0 ? before : multiply_add(decayed_before, before, folded_before);
         if (arguments.phase != SelectiveScanPhase::summarize) {
             const S constant_c = this->constant_of(params.c, n);
 #pragma unroll
@@ -258,7 +262,8 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
             kept[index] = h;
             if (arguments.phase == SelectiveScanPhase::summarize) {
                 S& total = arguments.decays[work.chunk * chunk_stride() + index];
-                total = tile_begin == work.begin ? decayed : decayed * total;
+                const S own = restarts != 0 ? number<S>(0) : decayed;
+                total = tile_begin == work.begin || restarts != 0 ? own : own * total;
             }
         }
     }
@@ -314,6 +319,9 @@ SelectiveScanPlan plan_selective_scan(const BackendContext& context, const Selec
     }
     plan.chunks = plan.chunks < tiles ? plan.chunks : tiles;
     plan.chunks = plan.chunks > 1 ? plan.chunks : 1;
+    if (params.seq_idx) { // whole segments
+        plan.tile = static_cast<int32_t>(ceil_divide(plan.tile, Traits::steps)) * Traits::steps;
+    }
     // As many channels of a group in a block as there are, up to the block's threads.
     const int64_t per_group = shape.channels / params.groups;
     plan.threads = warp_size;
@@ -336,6 +344,7 @@ void selective_scan_scratch(const SelectiveScanPlan& plan, const SelectiveScanPa
     } else if (!params.last_state) {
         arguments.states = parts.take<S>(states);
     }
+    arguments.table = take_sequence_table(params.shape, params.seq_idx, parts);
 }
 
 template <typename T, typename S>
@@ -366,14 +375,16 @@ int32_t run_selective_scan(BackendContext* context, const SelectiveScanParams& p
         arguments.phase = phase;
         return launch(selective_scan_kernel<T, S>, grid, block, sizeof(SelectiveScanStorage<S>), context->stream, arguments);
     };
-    cudaError_t error;
-    if (plan.chunks == 1) {
-        error = run(SelectiveScanPhase::whole);
-    } else {
+    static_assert(Traits::steps <= most_segment_steps, "a segment has a bit for each of its steps");
+    cudaError_t error = fill_sequence_table(*context, params.shape, params.seq_idx, arguments.table, Traits::steps);
+    if (error == cudaSuccess && plan.chunks > 1) {
         error = run(SelectiveScanPhase::summarize);
-        if (error == cudaSuccess) {
-            error = run(SelectiveScanPhase::finish);
-        }
+    }
+    if (error == cudaSuccess) {
+        error = run(plan.chunks > 1 ? SelectiveScanPhase::finish : SelectiveScanPhase::whole);
+    }
+    if (error == cudaSuccess) {
+        error = clear_padding(*context, params.shape, params.seq_idx, params.y, static_cast<int64_t>(sizeof(T)));
     }
     return status_of(error, "selective_scan");
 }

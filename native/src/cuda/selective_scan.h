@@ -10,6 +10,8 @@
 #include "cuda/primitives/numbers.h"
 #include "cuda/primitives/sequence.h"
 #include "cuda/primitives/vector.h"
+#include "cuda/primitives/warp.h"
+#include "cuda/sequence_ids.h"
 
 namespace ssm {
 namespace {
@@ -23,6 +25,7 @@ struct SelectiveScanItem {
     int64_t chunk;
     int64_t begin; // of the chunk
     int64_t end;
+    const int64_t* segments; // of the row, where seq_idx is given
 };
 
 // `a` as decay takes it. A float is multiplied by log2(e).
@@ -86,6 +89,18 @@ SSM_DEVICE Complex<R> input_of(R x, Complex<R> b) {
     return {x * b.re, x * b.im};
 }
 
+// What follows a piece whose map is (decay, left), after `before`. A decay of zero passes nothing on, not even NaN.
+SSM_DEVICE bool is_nothing(float decay) {
+    return decay == 0;
+}
+SSM_DEVICE bool is_nothing(double decay) {
+    return decay == 0;
+}
+template <typename R>
+SSM_DEVICE bool is_nothing(Complex<R> decay) {
+    return decay.re == 0 && decay.im == 0;
+}
+
 // Where step `step` of the tile lies in a row of staged b or c: lanes read `width` elements at once, side by side.
 template <int steps, int width>
 SSM_DEVICE int staged_position(int step, int lanes) {
@@ -96,6 +111,10 @@ SSM_DEVICE int staged_position(int step, int lanes) {
 
 // A block of threads takes some channels of a group, `lanes` neighbouring threads for each, of which each has `steps_` steps
 // of a tile. T: storage of u, dt, z, y. S: states, a compute type, real or complex.
+//
+// With seq_idx time is that of the segments in the table: a lane has a segment, whose steps stand for `steps` of time
+// whatever their number, and those that are none are taken for steps with s = 0. A sequence begins with a lane, so that what
+// a lane does with its steps is the same; only what goes from lane to lane and from tile to tile stops there.
 template <typename T, typename S, int steps_>
 struct SelectiveScanTile {
     using R = Compute<T>;
@@ -108,6 +127,7 @@ struct SelectiveScanTile {
     const int64_t states;
     SelectiveScanItem& work;
     R* const transit; // shared, a number for each step of each thread: what goes from thread to thread
+    const SequenceTable table;
 
     // The thread's place: channel, and which steps of a tile.
     int lanes;
@@ -117,8 +137,8 @@ struct SelectiveScanTile {
     bool exists;
 
     SSM_DEVICE SelectiveScanTile(const SequenceShape& shape, int64_t groups, int64_t states, int lanes,
-                                 SelectiveScanItem& work, R* transit)
-        : shape(shape), groups(groups), states(states), work(work), transit(transit), lanes(lanes) {
+                                 SelectiveScanItem& work, R* transit, const SequenceTable& table)
+        : shape(shape), groups(groups), states(states), work(work), transit(transit), table(table), lanes(lanes) {
         lane = static_cast<int>(threadIdx.x) & (lanes - 1);
         own_channel = static_cast<int>(threadIdx.x) / lanes;
     }
@@ -137,6 +157,10 @@ struct SelectiveScanTile {
             const int64_t state_row = rest / chunks;
             work.chunk = rest - state_row * chunks;
             work.span = span_of_row(shape, state_row);
+            work.segments = table.row(work.span.batch);
+            if (work.segments) {
+                work.span.length = table.counts[work.span.batch] * steps;
+            }
             const int64_t length = work.span.length;
             const int64_t tiles = (length + tile - 1) / tile;
             const int64_t chunk_steps = (tiles + chunks - 1) / chunks * tile;
@@ -166,16 +190,66 @@ struct SelectiveScanTile {
                (work.span.begin + step) * sequence.time_stride;
     }
 
+    // A bit for each step of the thread that is one.
+    SSM_DEVICE unsigned own_steps(int64_t tile_begin, int tile_steps) const {
+        const int left = tile_steps - lane * steps;
+        if (left <= 0) {
+            return 0;
+        }
+        if (work.segments) {
+            return steps_of_segment(work.segments[tile_begin / steps + lane]);
+        }
+        return left < steps ? (1u << left) - 1 : (1u << steps) - 1;
+    }
+    // The thread's first step, where it has one.
+    SSM_DEVICE int64_t own_first(int64_t tile_begin, int tile_steps) const {
+        if (!work.segments) {
+            return tile_begin + lane * steps;
+        }
+        return lane * steps < tile_steps ? first_of_segment(work.segments[tile_begin / steps + lane]) : 0;
+    }
+    // Where step `step` of the tile is in time; negative where it is none.
+    SSM_DEVICE int64_t time_of(int64_t tile_begin, int step) const {
+        if (!work.segments) {
+            return tile_begin + step;
+        }
+        const int64_t segment = work.segments[tile_begin / steps + step / steps];
+        return steps_of_segment(segment) >> (step % steps) & 1 ? first_of_segment(segment) + step % steps : -1;
+    }
+    // A bit for each lane of a channel whose segment a sequence begins with.
+    SSM_DEVICE unsigned restarts_of(int64_t tile_begin, int tile_steps) const {
+        if (!work.segments) {
+            return 0;
+        }
+        const bool own = lane * steps < tile_steps && segment_restarts(work.segments[tile_begin / steps + lane]);
+        const unsigned of_warp = warp_ballot(own);
+        const int before = (static_cast<int>(threadIdx.x) & (warp_size - 1)) - lane;
+        return of_warp >> before & (lanes < warp_size ? (1u << lanes) - 1 : full_mask);
+    }
+    // Lanes before this one from which something reaches it: back to where its sequence begins.
+    SSM_DEVICE int lanes_before(unsigned restarts) const {
+        const unsigned until = restarts & (full_mask >> (warp_size - 1 - lane));
+        return until != 0 ? lane - (warp_size - 1 - __clz(static_cast<int>(until))) : lane;
+    }
+    // Lanes behind this one which something of it reaches.
+    SSM_DEVICE int lanes_behind(unsigned restarts) const {
+        const unsigned behind = lane < warp_size - 1 ? restarts >> (lane + 1) : 0;
+        return behind != 0 ? __ffs(static_cast<int>(behind)) - 1 : lanes - 1 - lane;
+    }
+    // The state behind a piece of time whose map is (decay, left).
+    SSM_DEVICE S passed_on(S decay, S before, S left) const {
+        return work.segments && is_nothing(decay) ? left : multiply_add(decay, before, left);
+    }
+
     // The thread's steps of a tensor, zero where there is none. Contiguous in channels, they change hands in shared memory,
     // so that neighbouring threads read neighbouring elements.
     SSM_DEVICE void load(const Sequence& sequence, int64_t tile_begin, int tile_steps, R (&values)[steps]) {
         const T* data = static_cast<const T*>(sequence.data);
         if (shape.layout == Layout::time_contiguous) {
-            const int first = lane * steps;
-            const T* own = data + (exists ? offset(sequence, channel, tile_begin + first) : 0);
-            const int count = exists ? tile_steps - first : 0;
+            const T* own = data + (exists ? offset(sequence, channel, own_first(tile_begin, tile_steps)) : 0);
+            const unsigned there = exists ? own_steps(tile_begin, tile_steps) : 0;
             constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
-            if (count >= steps && is_aligned(own, per_vector * sizeof(T))) {
+            if (there == (1u << steps) - 1 && is_aligned(own, per_vector * sizeof(T))) {
 #pragma unroll
                 for (int i = 0; i < steps; i += per_vector) {
                     const Vector<T, per_vector> vector = load_vector<per_vector>(own + i);
@@ -187,7 +261,7 @@ struct SelectiveScanTile {
             } else {
 #pragma unroll
                 for (int i = 0; i < steps; ++i) {
-                    values[i] = i < count ? widen(own[i]) : R(0);
+                    values[i] = there >> i & 1 ? widen(own[i]) : R(0);
                 }
             }
         } else {
@@ -198,15 +272,17 @@ struct SelectiveScanTile {
             for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
                 const int step = i / channels;
                 const int from = i - step * channels;
-                if (work.first_channel + from < work.end_channel) {
+                const int64_t time = time_of(tile_begin, step);
+                if (work.first_channel + from < work.end_channel && time >= 0) {
                     staged[step % steps * threads + from * lanes + step / steps] =
-                        widen(data[offset(sequence, work.first_channel + from, tile_begin + step)]);
+                        widen(data[offset(sequence, work.first_channel + from, time)]);
                 }
             }
             __syncthreads();
+            const unsigned there = exists ? own_steps(tile_begin, tile_steps) : 0;
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
-                values[i] = exists && lane * steps + i < tile_steps ? staged[i * threads + threadIdx.x] : R(0);
+                values[i] = there >> i & 1 ? staged[i * threads + threadIdx.x] : R(0);
             }
         }
     }
@@ -214,12 +290,10 @@ struct SelectiveScanTile {
     SSM_DEVICE void store(const Sequence& sequence, int64_t tile_begin, int tile_steps, const R (&values)[steps]) {
         T* data = static_cast<T*>(sequence.data);
         if (shape.layout == Layout::time_contiguous) {
-            const int first = lane * steps;
-            T* own = data + (exists ? offset(sequence, channel, tile_begin + first) : 0);
-            const int left = tile_steps - first;
-            const int count = exists ? left : 0;
+            T* own = data + (exists ? offset(sequence, channel, own_first(tile_begin, tile_steps)) : 0);
+            const unsigned there = exists ? own_steps(tile_begin, tile_steps) : 0;
             constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
-            if (count >= steps && is_aligned(own, per_vector * sizeof(T))) {
+            if (there == (1u << steps) - 1 && is_aligned(own, per_vector * sizeof(T))) {
 #pragma unroll
                 for (int i = 0; i < steps; i += per_vector) {
                     Vector<T, per_vector> vector;
@@ -232,7 +306,7 @@ struct SelectiveScanTile {
             } else {
 #pragma unroll
                 for (int i = 0; i < steps; ++i) {
-                    if (i < count) {
+                    if (there >> i & 1) {
                         own[i] = narrow<T>(values[i]);
                     }
                 }
@@ -250,8 +324,9 @@ struct SelectiveScanTile {
             for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
                 const int step = i / channels;
                 const int from = i - step * channels;
-                if (work.first_channel + from < work.end_channel) {
-                    data[offset(sequence, work.first_channel + from, tile_begin + step)] =
+                const int64_t time = time_of(tile_begin, step);
+                if (work.first_channel + from < work.end_channel && time >= 0) {
+                    data[offset(sequence, work.first_channel + from, time)] =
                         narrow<T>(staged[step % steps * threads + from * lanes + step / steps]);
                 }
             }
@@ -263,7 +338,7 @@ struct SelectiveScanTile {
                           S* staged) {
         const StateInput* data = static_cast<const StateInput*>(sequence.data) + work.span.batch * sequence.batch_stride +
                                  work.group * sequence.group_stride + first * sequence.state_stride +
-                                 (work.span.begin + tile_begin) * sequence.time_stride;
+                                 work.span.begin * sequence.time_stride;
         const int row = lanes * steps;
         const int threads = static_cast<int>(blockDim.x);
         const bool by_time = sequence.time_stride == 1;
@@ -272,8 +347,9 @@ struct SelectiveScanTile {
             const int n = by_time ? i / row : i % count;
             const int step = by_time ? i % row : i / count;
             S value = number<S>(0);
-            if (step < tile_steps) {
-                value = widen(data[n * sequence.state_stride + step * sequence.time_stride]);
+            const int64_t time = step < tile_steps ? time_of(tile_begin, step) : -1;
+            if (time >= 0) {
+                value = widen(data[n * sequence.state_stride + time * sequence.time_stride]);
             }
             staged[n * row + staged_position<steps, width>(step, lanes)] = value;
         }

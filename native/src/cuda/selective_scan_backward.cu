@@ -87,6 +87,7 @@ struct SelectiveScanBackwardArguments {
     Real<S>* sums_dt; // for grad_dt_bias
     S* parts_b;       // (parts,B,G,N,L) or (parts,B,G,L,N), null where it is not wanted
     S* parts_c;
+    SequenceTable table;
 };
 
 // Re(x conj(y)) + sum
@@ -144,7 +145,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 
     SSM_DEVICE SelectiveScanBackwardBlock(const SelectiveScanBackwardArguments<S>& arguments, Storage& shared)
         : Tile(arguments.params.shape, arguments.params.groups, arguments.params.states, arguments.lanes, shared.work,
-               reinterpret_cast<R*>(shared.b)),
+               reinterpret_cast<R*>(shared.b), arguments.table),
           arguments(arguments), params(arguments.params), shared(shared) {}
 
     SSM_DEVICE int64_t chunk_row(int64_t chunk) const { return chunk * state_rows(shape) + work.span.row; }
@@ -156,6 +157,21 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     SSM_DEVICE int64_t first_slot() const {
         const int64_t before = shape.cu_seqlens ? work.span.begin / arguments.tile + work.span.row : 0;
         return work.span.batch * arguments.slots + before + work.begin / arguments.tile;
+    }
+    // The tile, whose slot would be `slot`. Of segments only a tile that begins within a sequence has one: the segment
+    // before it is whole, so that since the tile before as many steps have passed as that has and one for each other, at
+    // least.
+    SSM_DEVICE int64_t slot_of(int64_t tile_begin, int64_t slot) const {
+        if (!work.segments) {
+            return slot;
+        }
+        return work.span.batch * arguments.slots +
+               first_of_segment(work.segments[tile_begin / steps]) / kept_steps(arguments.tile);
+    }
+    static SSM_INLINE int64_t kept_steps(int64_t tile) { return steps + tile / steps - 1; }
+    // Whether a sequence begins with the tile.
+    SSM_DEVICE bool tile_restarts(int64_t tile_begin) const {
+        return work.segments && segment_restarts(work.segments[tile_begin / steps]);
     }
     SSM_DEVICE int64_t kept_index(int64_t slot, int64_t n) const { return (slot * states + n) * shape.channels + channel; }
     // In (R,D,N).
@@ -170,7 +186,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         S state = initial ? initial[state_index(n)] : number<S>(0);
         for (int64_t i = 0; i < SSM_MUTATE("selective_scan_backward.cuda.dropped_chunk", work.chunk, work.chunk - 1); ++i) {
             const int64_t index = chunk_index(i, n);
-            state = multiply_add(arguments.decays[index], state, arguments.states[index]);
+            state = this->passed_on(arguments.decays[index], state, arguments.states[index]);
         }
         return state;
     }
@@ -180,7 +196,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         S g = last ? last[state_index(n)] : number<S>(0);
         for (int64_t i = arguments.chunks - 1; i > work.chunk; --i) {
             const int64_t index = chunk_index(i, n);
-            g = multiply_add(conjugate(arguments.decays[index]), g, arguments.adjoints[index]);
+            g = this->passed_on(conjugate(arguments.decays[index]), g, arguments.adjoints[index]);
         }
         return g;
     }
@@ -190,11 +206,12 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         const R* bias = static_cast<const R*>(params.dt_bias);
         const R own_bias = bias && exists ? bias[channel] : R(0);
         this->load(params.dt, tile_begin, tile_steps, s);
+        const unsigned there = this->own_steps(tile_begin, tile_steps);
         R sum = 0;
 #pragma unroll
         for (int i = 0; i < steps; ++i) {
             const R biased = s[i] + own_bias;
-            s[i] = lane * steps + i < tile_steps ? (params.dt_softplus ? softplus(biased) : biased) : R(0);
+            s[i] = there >> i & 1 ? (params.dt_softplus ? softplus(biased) : biased) : R(0);
             sum += s[i];
         }
         return sum;
@@ -253,6 +270,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         int64_t slot = first_slot();
         for (int64_t tile_begin = work.begin; tile_begin < work.end; tile_begin += arguments.tile, ++slot) {
             const int tile_steps = steps_of(tile_begin);
+            const unsigned restarts = this->restarts_of(tile_begin, tile_steps);
             R s[steps];
             R x[steps];
             R gy[steps];
@@ -269,7 +287,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             each_staged(tile_begin, tile_steps, summarizes, [&](int64_t first, int count) {
 #pragma unroll 1
                 for (int j = 0; j < count; ++j) {
-                    carry(first + j, j, slot, tile_begin, sum, s, x, gy);
+                    carry(first + j, j, slot, tile_begin, restarts, sum, s, x, gy);
                 }
             });
         }
@@ -279,17 +297,19 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     }
 
     // One state through a tile.
-    SSM_DEVICE void carry(int64_t n, int row_index, int64_t slot, int64_t tile_begin, R sum, const R (&s)[steps],
-                          const R (&x)[steps], const R (&gy)[steps]) const {
+    SSM_DEVICE void carry(int64_t n, int row_index, int64_t slot, int64_t tile_begin, unsigned restarts, R sum,
+                          const R (&s)[steps], const R (&x)[steps], const R (&gy)[steps]) const {
+        const int reach = this->lanes_before(restarts);
+        const bool restarts_first = (restarts & 1) != 0;
         const bool summarizes = arguments.phase == SelectiveScanBackwardPhase::summarize;
         const bool is_first = tile_begin == work.begin;
         const int64_t index = exists ? chunk_index(work.chunk, n) : 0;
         const auto a = prepared(rate(n));
         S before = number<S>(0);
-        if (exists && summarizes && !is_first) {
+        if (exists && summarizes && !is_first && !restarts_first) {
             before = arguments.states[index];
-        } else if (exists && !summarizes) {
-            before = is_first ? before_chunk(n) : arguments.kept[kept_index(slot, n)];
+        } else if (exists && !summarizes && !restarts_first) {
+            before = is_first ? before_chunk(n) : arguments.kept[kept_index(slot_of(tile_begin, slot), n)];
         }
         S e[steps];
         S decayed = number<S>(1);
@@ -314,34 +334,37 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         for (int delta = 1; delta < lanes; delta *= 2) {
             const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
             const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
-            if (lane >= delta) {
+            if (reach >= delta) {
                 folded = multiply_add(decayed, folded_before, folded);
                 decayed = decayed * decayed_before;
             }
         }
-        const S after = multiply_add(decayed, before, folded);
+        const S after = multiply_add(decayed, reach == lane ? before : number<S>(0), folded);
         if (!summarizes) {
-            if (exists && is_first && lane == 0) {
-                arguments.kept[kept_index(slot, n)] = before;
+            if (exists && is_first && lane == 0 && !restarts_first) {
+                arguments.kept[kept_index(slot_of(tile_begin, slot), n)] = before;
             }
-            if (exists && lane == lanes - 1 && tile_begin + arguments.tile < work.end) {
-                arguments.kept[kept_index(slot + 1, n)] = after;
+            const int64_t next = tile_begin + arguments.tile;
+            if (exists && lane == lanes - 1 && next < work.end && !tile_restarts(next)) {
+                arguments.kept[kept_index(slot_of(next, slot + 1), n)] = after;
             }
             return;
         }
-        const S g = shuffle(fold_back(n, row_index, own_decayed, e, gy, number<S>(0), nullptr), 0, full_mask, lanes);
+        const S reaching = fold_back(n, row_index, this->lanes_behind(restarts), own_decayed, e, gy, number<S>(0), nullptr);
+        const S g = shuffle(reaching, 0, full_mask, lanes);
         if (exists && lane == lanes - 1) {
             arguments.states[index] = after;
             const S decayed_until = is_first ? number<S>(1) : arguments.decays[index];
             const S adjoint = is_first ? number<S>(0) : arguments.adjoints[index];
-            arguments.adjoints[index] = multiply_add(conjugate(decayed_until), g, adjoint);
-            arguments.decays[index] = decayed * decayed_until;
+            arguments.adjoints[index] = restarts_first ? adjoint : this->passed_on(conjugate(decayed_until), g, adjoint);
+            arguments.decays[index] = restarts != 0 ? number<S>(0) : decayed * decayed_until;
         }
     }
 
-    // g before the lane's steps, where `behind` is g behind the tile; *entering becomes g behind the lane's steps.
-    SSM_DEVICE S fold_back(int64_t n, int row_index, S decayed, const S (&e)[steps], const R (&gy)[steps], S behind,
-                           S* entering) const {
+    // g before the lane's steps, where `behind` is g behind the tile; *entering becomes g behind the lane's steps. What
+    // comes from behind comes from the next `reach` lanes, and from behind the tile where these are all.
+    SSM_DEVICE S fold_back(int64_t n, int row_index, int reach, S decayed, const S (&e)[steps], const R (&gy)[steps],
+                           S behind, S* entering) const {
         const S constant_c = this->constant_of(params.c, n);
         S folded = number<S>(0);
 #pragma unroll
@@ -356,15 +379,16 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         for (int delta = 1; delta < lanes; delta *= 2) {
             const S decayed_behind = shuffle_down(decayed, delta, full_mask, lanes);
             const S folded_behind = shuffle_down(folded, delta, full_mask, lanes);
-            if (lane + delta < lanes) {
+            if (SSM_MUTATE("selective_scan_backward.cuda.lanes_of_another", reach, lanes - 1 - lane) >= delta) {
                 folded = multiply_add(decayed, folded_behind, folded);
                 decayed = decayed * decayed_behind;
             }
         }
+        behind = lane + reach == lanes - 1 ? behind : number<S>(0);
         if (entering) {
             const S decayed_behind = shuffle_down(decayed, 1, full_mask, lanes);
             const S folded_behind = shuffle_down(folded, 1, full_mask, lanes);
-            *entering = lane == lanes - 1 ? behind : multiply_add(decayed_behind, behind, folded_behind);
+            *entering = reach == 0 ? behind : multiply_add(decayed_behind, behind, folded_behind);
         }
         return multiply_add(decayed, behind, folded);
     }
@@ -398,6 +422,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         for (int64_t tile = tiles - 1; tile >= 0; --tile) {
             const int64_t tile_begin = work.begin + tile * arguments.tile;
             const int tile_steps = steps_of(tile_begin);
+            const unsigned restarts = this->restarts_of(tile_begin, tile_steps);
             R s[steps];
             R u[steps];
             R gy[steps];
@@ -415,8 +440,8 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             each_staged(tile_begin, tile_steps, true, [&](int64_t first, int count) {
 #pragma unroll 1
                 for (int j = 0; j < count; ++j) {
-                    differentiate(first + j, j, slot + tile, tile_begin, tile == tiles - 1, sum, s, u, gy, of_input, of_rate,
-                                  y);
+                    differentiate(first + j, j, slot + tile, tile_begin, restarts, tile == tiles - 1, sum, s, u, gy,
+                                  of_input, of_rate, y);
                 }
                 if (arguments.parts_b || arguments.parts_c) {
                     __syncthreads();
@@ -436,6 +461,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
                 }
                 this->store(params.grad_z, tile_begin, tile_steps, grad);
             }
+            const unsigned there = this->own_steps(tile_begin, tile_steps);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
                 const R own_gy = gy[i] * to_gy;
@@ -445,7 +471,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
                 // The slope of softplus is 1 - exp(-s).
                 of_rate[i] = params.dt_softplus ? of_rate[i] * -expm1_of(-s[i]) : of_rate[i];
                 // What lies beyond the end is no step of this sequence.
-                sum_dt += lane * steps + i < tile_steps ? of_rate[i] : R(0);
+                sum_dt += there >> i & 1 ? of_rate[i] : R(0);
             }
             if (params.grad_u.data) {
                 this->store(params.grad_u, tile_begin, tile_steps, grad);
@@ -474,16 +500,21 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     }
 
     // One state back through a tile.
-    SSM_DEVICE void differentiate(int64_t n, int row_index, int64_t slot, int64_t tile_begin, bool is_last, R sum,
-                                  const R (&s)[steps], const R (&u)[steps], const R (&gy)[steps], R (&of_input)[steps],
-                                  R (&of_rate)[steps], R (&y)[steps]) const {
+    SSM_DEVICE void differentiate(int64_t n, int row_index, int64_t slot, int64_t tile_begin, unsigned restarts,
+                                  bool is_last, R sum, const R (&s)[steps], const R (&u)[steps], const R (&gy)[steps],
+                                  R (&of_input)[steps], R (&of_rate)[steps], R (&y)[steps]) const {
+        const int reach = this->lanes_before(restarts);
+        const bool restarts_first =
+            SSM_MUTATE("selective_scan_backward.cuda.gradient_crosses_restart", (restarts & 1) != 0, false);
         const int64_t index = exists ? chunk_index(work.chunk, n) : 0;
         const S own_rate = rate(n);
         const auto a = prepared(own_rate);
         S before = number<S>(0);
         S behind = number<S>(0);
         if (exists) {
-            before = arguments.kept[kept_index(slot, n)];
+            if (reach == lane && (restarts & 1) == 0) {
+                before = arguments.kept[kept_index(slot_of(tile_begin, slot), n)];
+            }
             behind = is_last ? behind_chunk(n)
                              : SSM_MUTATE("selective_scan_backward.cuda.dropped_carry", arguments.carried[index], S{});
         }
@@ -513,14 +544,14 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         for (int delta = 1; delta < lanes; delta *= 2) {
             const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
             const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
-            if (lane >= delta) {
+            if (reach >= delta) {
                 folded = multiply_add(decayed, folded_before, folded);
                 decayed = decayed * decayed_before;
             }
         }
         const S decayed_before = shuffle_up(decayed, 1, full_mask, lanes);
         const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
-        const S start = lane == 0 ? before : multiply_add(decayed_before, before, folded_before);
+        const S start = reach == 0 ? before : multiply_add(decayed_before, before, folded_before);
 
         // Forward through the states, and what each gives to its c.
         S given[steps];
@@ -540,7 +571,10 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 
         // Back, with what reaches the lane's last step.
         S g;
-        const S before_steps = fold_back(n, row_index, own_decayed, e, gy, behind, &g);
+        S before_steps = fold_back(n, row_index, this->lanes_behind(restarts), own_decayed, e, gy, behind, &g);
+        if (restarts_first) {
+            before_steps = number<S>(0);
+        }
         S grad_a = number<S>(0);
 #pragma unroll
         for (int i = steps - width; i >= 0; i -= width) {
@@ -647,17 +681,18 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             (work.first_channel - work.group * (shape.channels / this->groups)) / (arguments.sets * (threads / lanes));
         S* const to =
             part + ((own_part * shape.batch + work.span.batch) * this->groups + work.group) * states * shape.length;
-        const int64_t time = work.span.begin + tile_begin;
         for (int i = static_cast<int>(threadIdx.x); i < count * row; i += threads) {
             const int n = by_time ? i / row : i % count;
             const int step = by_time ? i % row : i / count;
-            if (step < tile_steps) {
+            const int64_t own = step < tile_steps ? this->time_of(tile_begin, step) : -1;
+            if (own >= 0) {
+                const int64_t time = work.span.begin + own;
                 S sum = shared.sums[which][0][n * row + step];
                 const int all = SSM_MUTATE("selective_scan_backward.cuda.dropped_warp", warps, 1);
                 for (int warp = 1; warp < all; ++warp) {
                     sum = sum + shared.sums[which][warp][n * row + step];
                 }
-                S& place = to[by_time ? (first + n) * shape.length + time + step : (time + step) * states + first + n];
+                S& place = to[by_time ? (first + n) * shape.length + time : time * states + first + n];
                 place = adds ? place + sum : sum;
             }
         }
@@ -757,7 +792,11 @@ SelectiveScanBackwardPlan plan_backward(const BackendContext& context, const Sel
     if (tile > 0 && tile < plan.tile) {
         plan.tile = static_cast<int32_t>(tile);
     }
-    plan.slots = slot_count(shape, plan.tile);
+    if (params.seq_idx) { // whole segments
+        plan.tile = static_cast<int32_t>(ceil_divide(plan.tile, Traits::steps)) * Traits::steps;
+    }
+    plan.slots = params.seq_idx ? ceil_divide(shape.length, Traits::steps + plan.tile / Traits::steps - 1)
+                                : slot_count(shape, plan.tile);
     // Chunks cost a third run, so fewer than four are no gain.
     const int64_t tiles = ceil_divide(typical, plan.tile);
     const int64_t idle = channels > 0 ? wanted / (channels * plan.lanes) : 0;
@@ -826,6 +865,7 @@ SelectiveScanBackwardArguments<S> make_arguments(const SelectiveScanBackwardPlan
     if (wants_parts(params.c, params.grad_c)) {
         arguments.parts_c = parts.take<S>(sums);
     }
+    arguments.table = take_sequence_table(shape, params.seq_idx, parts);
     return arguments;
 }
 
@@ -947,7 +987,8 @@ int32_t run_selective_scan_backward(BackendContext* context, const SelectiveScan
     const int64_t most = int64_t{1} << 30;
     const dim3 grid(static_cast<unsigned>(plan.items < most ? plan.items : most));
     const dim3 block(static_cast<unsigned>(plan.threads));
-    cudaError_t error = cudaSuccess;
+    static_assert(Traits::steps <= most_segment_steps, "a segment has a bit for each of its steps");
+    cudaError_t error = fill_sequence_table(*context, params.shape, params.seq_idx, arguments.table, Traits::steps);
     for (const SelectiveScanBackwardPhase phase :
          {SelectiveScanBackwardPhase::summarize, SelectiveScanBackwardPhase::keep, SelectiveScanBackwardPhase::gradients}) {
         if (error != cudaSuccess || (phase == SelectiveScanBackwardPhase::summarize && plan.chunks == 1)) {
@@ -958,6 +999,18 @@ int32_t run_selective_scan_backward(BackendContext* context, const SelectiveScan
     }
     if (error == cudaSuccess) {
         error = add_up<T, S>(*context, arguments);
+    }
+    for (const Sequence* gradient : {&params.grad_u, &params.grad_dt, &params.grad_z}) {
+        if (error == cudaSuccess) {
+            error = clear_padding(*context, params.shape, params.seq_idx, *gradient, static_cast<int64_t>(sizeof(T)));
+        }
+    }
+    for (const StateSequence* gradient : {&params.grad_b, &params.grad_c}) {
+        using StateInput = typename SelectiveScanTile<T, S, 1>::StateInput;
+        if (error == cudaSuccess) {
+            error = clear_padding(*context, params.shape, params.seq_idx, *gradient, params.groups, params.states,
+                                  static_cast<int64_t>(sizeof(StateInput)));
+        }
     }
     return status_of(error, "selective_scan_backward");
 }

@@ -6,7 +6,7 @@ A peer is a script of its own that answers on its standard output, a line for ea
     {"command": "prepare", ...task}   {"candidates": ["cumsum"]}, the ways it can do that task; none is an empty list
     {"command": "run", "name": ...}   {"seconds": 0.0123}, the time of one call on data that is in place
 
-A task names operation, dtype, batch, channels, length, states, combine and threads. Nothing else is printed there, and the end
+A task names operation, dtype, batch, channels (of a head), length, heads, states, width, combine and threads. Nothing else is printed there, and the end
 of the input ends the script.
 """
 import json

@@ -30,6 +30,36 @@ def load(threads):
             y = (h * c[t].unsqueeze(1)).sum(-1) + d * u[t]
             out[t] = y * torch.nn.functional.silu(z[t])
 
+    def ssd(x, dt, a, b, c, d, z, dt_bias, chunk=64):
+        """x, z (B,L,H,P), dt (B,L,H), a, d, dt_bias (H), b, c (B,L,N): chunks as masked products (Dao and Gu, section 6)."""
+        batch, length, heads, channels = x.shape
+        s = torch.nn.functional.softplus(dt + dt_bias)
+        cut = (batch, length // chunk, chunk)
+        decay = (s * a).view(*cut, heads).cumsum(2)
+        input = (x * s.unsqueeze(-1)).view(*cut, heads, channels)
+        b, c = b.view(*cut, -1), c.view(*cut, -1)
+        # Within a chunk.
+        pairs = decay.transpose(2, 3).unsqueeze(-1) - decay.transpose(2, 3).unsqueeze(-2)
+        mask = torch.ones(chunk, chunk, dtype=torch.bool).tril()
+        weights = torch.exp(pairs.masked_fill(~mask, float("-inf"))) * torch.matmul(c, b.transpose(2, 3)).unsqueeze(2)
+        y = torch.matmul(weights, input.transpose(2, 3)).transpose(2, 3)
+        # From chunk to chunk.
+        last = decay[:, :, -1:, :]
+        given = torch.einsum("bkqhp,bkqn->bkhpn", input * torch.exp(last - decay).unsqueeze(-1), b)
+        state = torch.zeros_like(given[:, 0])
+        before = []
+        for k in range(given.size(1)):
+            before.append(state)
+            state = torch.exp(last[:, k, 0]).unsqueeze(-1).unsqueeze(-1) * state + given[:, k]
+        y = y + torch.einsum("bkhpn,bkqn->bkqhp", torch.stack(before, 1), c) * torch.exp(decay).unsqueeze(-1)
+        return (y.reshape(x.shape) + d.unsqueeze(-1) * x) * torch.nn.functional.silu(z)
+
+    def state_update(state, x, dt, a, b, c, d, z, dt_bias):
+        """state (B,H,P,N), x, z (B,H,P), dt (B,H,1), a (H,1,N or 1), b, c (B,N), d, dt_bias (H,1)."""
+        s = torch.nn.functional.softplus(dt + dt_bias)
+        state.mul_(torch.exp(s.unsqueeze(-1) * a)).add_((s * x).unsqueeze(-1) * b[:, None, None, :])
+        return (torch.matmul(state, c[:, None, :, None]).squeeze(-1) + d * x) * torch.nn.functional.silu(z)
+
     def uniform(low, high, *shape, dtype=torch.float32):
         return torch.empty(*shape, dtype=dtype).uniform_(low, high)
 
@@ -59,6 +89,30 @@ def load(threads):
             d, dt_bias = uniform(0, 1, channels), uniform(-4, -2, channels)
             out = torch.empty_like(u)
             return {"reference loop over time": lambda: selective_scan(u, dt, a, b, c, d, z, dt_bias, out)}
+        heads, states = task["heads"], task["states"]
+        if operation == "ssd" and dtype == torch.float32 and length % 64 == 0:
+            x, z = (uniform(-1, 1, batch, length, heads, channels) for _ in range(2))
+            dt = uniform(-1, 1, batch, length, heads)
+            b, c = (uniform(-1, 1, batch, length, states) for _ in range(2))
+            a, d, dt_bias = -uniform(1, 16, heads), uniform(0.5, 1.5, heads), uniform(-6.9, -2.3, heads)
+            return {"chunks of 64 as products": lambda: ssd(x, dt, a, b, c, d, z, dt_bias)}
+        if operation == "selective_state_update" and dtype == torch.float32:
+            state = uniform(-1, 1, batch, heads, channels, states)
+            x, z, dt = uniform(-1, 1, batch, heads, channels), uniform(-1, 1, batch, heads, channels), uniform(-1, 1, batch, heads, 1)
+            b, c = (uniform(-1, 1, batch, states) for _ in range(2))
+            a = -uniform(1, 16, heads, 1, states if channels == 1 else 1)
+            d, dt_bias = uniform(0.5, 1.5, heads, 1), uniform(-6.9, -2.3, heads, 1)
+            return {"reference": lambda: state_update(state, x, dt, a, b, c, d, z, dt_bias)}
+        if operation == "causal_conv1d" and dtype == torch.float32:
+            width = task["width"]
+            x = uniform(-1, 1, batch, channels, length)
+            weight, bias = uniform(-0.5, 0.5, channels, 1, width), uniform(-0.5, 0.5, channels)
+
+            def convolve():
+                y = torch.nn.functional.conv1d(x, weight, bias, padding=width - 1, groups=channels)
+                return torch.nn.functional.silu(y[..., :length])
+
+            return {"conv1d": convolve}
         return {}
 
     return torch.__version__, threads, candidates

@@ -1,5 +1,6 @@
 // Every argument that is wrong is named, with what was expected and what was given.
 #include "core_support.h"
+#include "support/device.h"
 
 #include <thread>
 
@@ -876,9 +877,9 @@ TEST(CoreArguments, HugeShapes) {
 }
 
 TEST(CoreArguments, NoMemoryLeavesTheContextUsable) {
-#ifdef SSM_HAS_SANITIZER
-    GTEST_SKIP() << "a sanitizer's allocator ends the program instead";
-#endif
+    if (test::has_sanitizer()) {
+        GTEST_SKIP() << "a sanitizer's allocator ends the program instead";
+    }
     Context context;
     constexpr int64_t length = int64_t{1} << 44;
     float one = 1;

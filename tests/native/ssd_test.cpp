@@ -324,11 +324,12 @@ TEST_P(Ssd, HoldsAtTheEnds) {
     }
 }
 
-// A number that is none stays in its head and its sequence, and on the CPU behind its step.
+// A number that is none stays in its head and its sequence, and reaches no step before its own. (Tensor cores sum in an
+// order of theirs, which the chunk with such a number does without.)
 TEST_P(Ssd, NanStaysInItsHead) {
     const Type type = GetParam().type;
     Context context(GetParam().device);
-    const bool is_cpu = GetParam().device.type == SSM_DEVICE_CPU;
+    const bool is_exact = GetParam().device.type == SSM_DEVICE_CPU || type == float32 || type == float64;
     const int64_t length = 150, bad_step = 70;
     for (const Problem& clean : problems(operation, {type, 2, 3, length})) {
         const Outputs before = run(context, clean);
@@ -342,10 +343,13 @@ TEST_P(Ssd, NanStaysInItsHead) {
             bool found = false;
             for (int64_t i = 0; i < y.size(); ++i) {
                 const int64_t head = i / inner % 3, t = i / inner / 3 % length, row = i / inner / 3 / length;
-                const bool may = row == 0 && head == 1 && (t >= bad_step || (!is_cpu && t >= bad_step - bad_step % 64));
+                const bool is_own = row == 0 && head == 1;
+                const bool is_rounded = is_own && !is_exact && t >= bad_step - bad_step % 64;
                 found |= std::isnan(y.values[i].real());
-                if (!may) {
-                    ASSERT_EQ(y.values[i], expected.values[i]) << name << " element " << i << " of " << dirty.describe();
+                if (!is_own || t < bad_step) {
+                    const double error = std::abs(y.values[i] - expected.values[i]);
+                    ASSERT_LE(error, is_rounded ? 0.02 * (1 + std::abs(expected.values[i])) : 0.0)
+                        << name << " element " << i << " of " << dirty.describe();
                 }
             }
             EXPECT_TRUE(found) << dirty.describe();

@@ -59,7 +59,13 @@ internal abstract class BenchmarkCase : IDisposable
 /// <summary>What a peer is asked to time: sizes and options by name, all plain numbers and words.</summary>
 internal sealed record PeerTask(string Operation, string Dtype, int Batch, int Channels, long Length)
 {
+    /// <summary>Of Channels each; 1 where there are none.</summary>
+    public int Heads { get; init; } = 1;
+
     public int States { get; init; }
+
+    /// <summary>Weights of a convolution.</summary>
+    public int Width { get; init; }
 
     public string Combine { get; init; } = "";
 }

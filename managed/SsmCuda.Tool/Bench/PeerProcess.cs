@@ -72,7 +72,9 @@ internal sealed class PeerProcess : IDisposable
             writer.WriteNumber("batch", task.Batch);
             writer.WriteNumber("channels", task.Channels);
             writer.WriteNumber("length", task.Length);
+            writer.WriteNumber("heads", task.Heads);
             writer.WriteNumber("states", task.States);
+            writer.WriteNumber("width", task.Width);
             writer.WriteString("combine", task.Combine);
         });
         return [.. answer.RootElement.GetProperty("candidates").EnumerateArray().Select(name => name.GetString()!)];

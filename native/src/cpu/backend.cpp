@@ -289,32 +289,11 @@ constexpr Backend table() {
     b.event_synchronize = event_synchronize;
     b.event_elapsed = event_elapsed;
     b.strided_copy = strided_copy;
-    b.associative_scan = associative_scan;
-    b.associative_scan_workspace = associative_scan_workspace;
-    b.linear_recurrence = linear_recurrence;
-    b.linear_recurrence_workspace = linear_recurrence_workspace;
-    b.linear_recurrence_backward = linear_recurrence_backward;
-    b.linear_recurrence_backward_workspace = linear_recurrence_backward_workspace;
-    b.selective_scan = selective_scan;
-    b.selective_scan_workspace = selective_scan_workspace;
-    b.selective_state_update = selective_state_update;
-    b.selective_state_update_workspace = selective_state_update_workspace;
-    b.causal_conv1d = causal_conv1d;
-    b.causal_conv1d_workspace = causal_conv1d_workspace;
-    b.causal_conv1d_backward = causal_conv1d_backward;
-    b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
-    b.selective_scan_backward = selective_scan_backward;
-    b.selective_scan_backward_workspace = selective_scan_backward_workspace;
-    b.ssd = ssd;
-    b.ssd_workspace = ssd_workspace;
-    b.ssd_backward = ssd_backward;
-    b.ssd_backward_workspace = ssd_backward_workspace;
-    b.causal_conv1d_update = causal_conv1d_update;
-    b.causal_conv1d_update_workspace = causal_conv1d_update_workspace;
-    b.rms_norm = rms_norm;
-    b.rms_norm_workspace = rms_norm_workspace;
-    b.rms_norm_backward = rms_norm_backward;
-    b.rms_norm_backward_workspace = rms_norm_backward_workspace;
+#define SSM_OPERATION(operation, Params)                                                                                    \
+    b.operation = operation;                                                                                                \
+    b.operation##_workspace = operation##_workspace;
+#include "core/operations.inc"
+#undef SSM_OPERATION
     return b;
 }
 

@@ -580,32 +580,11 @@ const Backend* table() {
         b.graph_destroy = graph_destroy;
 #endif
         b.strided_copy = run<StridedCopyParams, strided_copy>;
-        b.associative_scan = run<AssociativeScanParams, associative_scan>;
-        b.associative_scan_workspace = associative_scan_workspace;
-        b.linear_recurrence = run<LinearRecurrenceParams, linear_recurrence>;
-        b.linear_recurrence_workspace = linear_recurrence_workspace;
-        b.linear_recurrence_backward = run<LinearRecurrenceBackwardParams, linear_recurrence_backward>;
-        b.linear_recurrence_backward_workspace = linear_recurrence_backward_workspace;
-        b.selective_scan = run<SelectiveScanParams, selective_scan>;
-        b.selective_scan_workspace = selective_scan_workspace;
-        b.selective_state_update = run<SelectiveStateUpdateParams, selective_state_update>;
-        b.selective_state_update_workspace = selective_state_update_workspace;
-        b.causal_conv1d = run<CausalConv1dParams, causal_conv1d>;
-        b.causal_conv1d_workspace = causal_conv1d_workspace;
-        b.causal_conv1d_backward = run<CausalConv1dBackwardParams, causal_conv1d_backward>;
-        b.causal_conv1d_backward_workspace = causal_conv1d_backward_workspace;
-        b.selective_scan_backward = run<SelectiveScanBackwardParams, selective_scan_backward>;
-        b.selective_scan_backward_workspace = selective_scan_backward_workspace;
-        b.ssd = run<SsdParams, ssd>;
-        b.ssd_workspace = ssd_workspace;
-        b.ssd_backward = run<SsdBackwardParams, ssd_backward>;
-        b.ssd_backward_workspace = ssd_backward_workspace;
-        b.causal_conv1d_update = run<CausalConv1dUpdateParams, causal_conv1d_update>;
-        b.causal_conv1d_update_workspace = causal_conv1d_update_workspace;
-        b.rms_norm = run<RmsNormParams, rms_norm>;
-        b.rms_norm_workspace = rms_norm_workspace;
-        b.rms_norm_backward = run<RmsNormBackwardParams, rms_norm_backward>;
-        b.rms_norm_backward_workspace = rms_norm_backward_workspace;
+#define SSM_OPERATION(operation, Params)                                                                                    \
+    b.operation = run<Params, operation>;                                                                                   \
+    b.operation##_workspace = operation##_workspace;
+#include "core/operations.inc"
+#undef SSM_OPERATION
         return b;
     }();
     return &backend;

@@ -51,26 +51,23 @@ struct RmsNormGroup {
 
     SSM_DEVICE RmsNormGroup(const RmsNormArguments& arguments, int64_t row, int64_t group)
         : arguments(arguments), params(arguments.params), row(row), begin(group * params.shape.group),
-          thread(static_cast<int>(threadIdx.x) & (arguments.team.threads - 1)) {}
+          thread(arguments.team.thread()) {}
 
     template <typename V>
-    SSM_DEVICE V* at(const RowTensor& tensor, int64_t first) const {
-        return static_cast<V*>(tensor.data) + row_offset(params.shape, tensor, row) + begin + first;
+    SSM_DEVICE V* at(const RowTensor& tensor, int64_t place) const {
+        return static_cast<V*>(tensor.data) + row_offset(params.shape, tensor, row) + place;
     }
-    // First element of a vector of this thread in a part, and how many there are from it on, none or fewer below one.
-    SSM_DEVICE int64_t first_of(int64_t part, int vector) const {
-        return ((part * vectors + vector) * arguments.team.threads + thread) * width;
+    SSM_DEVICE NormPart part_of(int64_t part) const {
+        return {part, begin, params.shape.group, static_cast<int64_t>(arguments.team.threads) * Traits::held};
     }
-    SSM_DEVICE int count_from(int64_t first) const {
-        const int64_t left = params.shape.group - first;
-        return left < width ? static_cast<int>(left) : width;
-    }
+    // Where a vector of this thread begins in a part.
+    SSM_DEVICE int place_of(int vector) const { return (vector * arguments.team.threads + thread) * width; }
 
-    SSM_DEVICE void load(int64_t part) {
+    SSM_DEVICE void load(const NormPart& part) {
 #pragma unroll
         for (int v = 0; v < vectors; ++v) {
-            const int64_t first = first_of(part, v);
-            const int count = count_from(first);
+            const int count = part.count(place_of(v), width);
+            const int64_t first = part.first + place_of(v);
 #pragma unroll
             for (int k = 0; k < width; ++k) {
                 h[v][k] = 0;
@@ -101,11 +98,11 @@ struct RmsNormGroup {
         }
     }
 
-    SSM_DEVICE void store(int64_t part, R rstd) const {
+    SSM_DEVICE void store(const NormPart& part, R rstd) const {
 #pragma unroll
         for (int v = 0; v < vectors; ++v) {
-            const int64_t first = first_of(part, v);
-            const int count = count_from(first);
+            const int count = part.count(place_of(v), width);
+            const int64_t first = part.first + place_of(v);
             if (count <= 0) {
                 continue;
             }
@@ -116,7 +113,7 @@ struct RmsNormGroup {
             }
             if (params.weight) {
                 const Vector<R, width> weight =
-                    load_run<width>(static_cast<const R*>(params.weight) + begin + first, count, arguments.whole_weight);
+                    load_run<width>(static_cast<const R*>(params.weight) + first, count, arguments.whole_weight);
 #pragma unroll
                 for (int k = 0; k < width; ++k) {
                     y[k] *= weight[k];
@@ -124,7 +121,7 @@ struct RmsNormGroup {
             }
             if (params.bias) {
                 const Vector<R, width> bias =
-                    load_run<width>(static_cast<const R*>(params.bias) + begin + first, count, arguments.whole_bias);
+                    load_run<width>(static_cast<const R*>(params.bias) + first, count, arguments.whole_bias);
 #pragma unroll
                 for (int k = 0; k < width; ++k) {
                     y[k] += bias[k];
@@ -148,7 +145,7 @@ struct RmsNormGroup {
     SSM_DEVICE void run(int64_t group, NormStorage<R, 1>& shared) {
         R sums[1] = {0};
         for (int64_t part = 0; part < arguments.team.parts; ++part) {
-            load(part);
+            load(part_of(part));
 #pragma unroll
             for (int v = 0; v < vectors; ++v) {
 #pragma unroll
@@ -161,9 +158,9 @@ struct RmsNormGroup {
         const R rstd = R(1) / sqrt(sums[0] / static_cast<R>(params.shape.group) + static_cast<R>(params.eps));
         for (int64_t part = 0; part < arguments.team.parts; ++part) {
             if (arguments.team.parts > 1) {
-                load(part);
+                load(part_of(part));
             }
-            store(part, rstd);
+            store(part_of(part), rstd);
         }
         if (params.rstd && thread == 0) {
             static_cast<R*>(params.rstd)[row * (params.shape.width / params.shape.group) + group] = rstd;
@@ -172,14 +169,13 @@ struct RmsNormGroup {
 };
 
 template <typename T, typename X>
-__global__ void __launch_bounds__(norm_threads) rms_norm_kernel(RmsNormArguments arguments) {
+__global__ void __launch_bounds__(norm_threads, 1) rms_norm_kernel(RmsNormArguments arguments) {
     auto& shared = SSM_SHARED(NormStorage<Compute<T>, 1>);
     const RowShape& shape = arguments.params.shape;
     const int64_t groups = shape.width / shape.group;
     const int64_t items = shape.extents[0] * shape.extents[1] * shape.extents[2] * groups;
-    const int64_t teams = static_cast<int64_t>(blockDim.x) / arguments.team.threads;
     // Whole warps leave together, and where a team is more than a warp it is the block.
-    for (int64_t item = blockIdx.x * teams + threadIdx.x / arguments.team.threads; item < items; item += gridDim.x * teams) {
+    for (int64_t item = arguments.team.first_item(); item < items; item += arguments.team.items_at_once()) {
         const int64_t row = item / groups;
         RmsNormGroup<T, X> own(arguments, row, item - row * groups);
         own.run(item - row * groups, shared);
@@ -194,7 +190,7 @@ int32_t run_rms_norm(BackendContext* context, const RmsNormParams& params) {
     using R = Compute<T>;
     RmsNormArguments arguments{};
     arguments.params = params;
-    arguments.team = norm_team(params.shape.group, Traits::held);
+    arguments.team = norm_team(params.shape.group, Traits::held, norm_threads);
     const auto whole = [&](const auto& tensor, int64_t element_bytes) {
         return has_whole_vectors(tensor, params.shape, Traits::width, element_bytes);
     };

@@ -11,28 +11,44 @@
 
 namespace ssm {
 
-constexpr int norm_threads = 512;     // of a team at most
+constexpr int norm_threads = 512;     // of any team at most
 constexpr int norm_small_block = 128; // of teams of one warp
 constexpr int64_t norm_most_blocks = int64_t{1} << 30;
 
-// A team is a warp, or a block of more: enough threads to hold a group of a row, where there are such. It depends on the
-// length of the group alone, so that a row has the same bits in whatever batch.
+// A team is a warp, or a block of more: as many warps as hold a group of a row, where there are so many. It depends on
+// the length of the group alone, so that a row has the same bits in whatever batch.
 struct NormTeam {
     int32_t threads;
     int32_t block;
     int64_t parts; // of a group that is longer than the team holds
+
+    SSM_DEVICE int thread() const { return threads == warp_size ? lane_id() : static_cast<int>(threadIdx.x); }
+    SSM_DEVICE int64_t first_item() const {
+        return threads == warp_size ? static_cast<int64_t>(blockIdx.x) * (block / warp_size) + warp_id() : blockIdx.x;
+    }
+    SSM_DEVICE int64_t items_at_once() const { return static_cast<int64_t>(gridDim.x) * (block / threads); }
 };
-inline NormTeam norm_team(int64_t group, int64_t held) {
-    NormTeam team{warp_size, norm_small_block, 1};
-    while (team.threads < norm_threads && team.threads * held < group) {
-        team.threads *= 2;
-    }
-    if (team.threads > warp_size) {
-        team.block = team.threads;
-    }
+// `held`: elements that a thread keeps.
+inline NormTeam norm_team(int64_t group, int64_t held, int64_t most_threads) {
+    const int64_t warps = (group + warp_size * held - 1) / (warp_size * held);
+    NormTeam team{};
+    team.threads = static_cast<int32_t>(warps * warp_size < most_threads ? warps * warp_size : most_threads);
+    team.block = team.threads > warp_size ? team.threads : norm_small_block;
     team.parts = (group + team.threads * held - 1) / (team.threads * held);
     return team;
 }
+
+// What a team has at a time of a group that begins at `begin` of its row: the first element, and how many are left from
+// there, cut to what matters.
+struct NormPart {
+    int64_t first;
+    int32_t left;
+
+    SSM_DEVICE NormPart(int64_t part, int64_t begin, int64_t group, int64_t held)
+        : first(begin + part * held), left(static_cast<int32_t>(group - part * held < held ? group - part * held : held)) {}
+    // From `place` on, at most `width`; none or fewer behind the end.
+    SSM_DEVICE int count(int place, int width) const { return left - place < width ? left - place : width; }
+};
 
 // Whether every group of every row begins where a vector of `width` elements may.
 inline bool has_whole_vectors(const RowTensor& tensor, const RowShape& shape, int64_t width, int64_t element_bytes) {

@@ -21,10 +21,14 @@ namespace {
 
 // ---- Traits --------------------------------------------------------------------------------------------------------------
 
+// Of a team at most: up to 255 registers each, and a group of 5,120 elements, the widest of the published models, is one
+// part in float32 and 16 bits.
+constexpr int norm_backward_threads = 256;
+
 template <typename T>
 struct RmsNormBackwardTraits {
     static constexpr int width = vector_elements<T>;
-    static constexpr int vectors = sizeof(T) == 2 ? 2 : 4; // of a thread
+    static constexpr int vectors = sizeof(T) == 2 ? 3 : 5; // of a thread
     static constexpr int held = width * vectors;
 };
 
@@ -80,27 +84,25 @@ struct RmsNormChunk {
 
     SSM_DEVICE RmsNormChunk(const RmsNormBackwardArguments<R>& arguments, int64_t group)
         : arguments(arguments), params(arguments.params), group(group), begin(group * params.shape.group),
-          thread(static_cast<int>(threadIdx.x) & (arguments.team.threads - 1)) {}
+          thread(arguments.team.thread()) {}
 
     template <typename V>
-    SSM_DEVICE V* at(const RowTensor& tensor, int64_t row, int64_t first) const {
-        return static_cast<V*>(tensor.data) + row_offset(params.shape, tensor, row) + begin + first;
+    SSM_DEVICE V* at(const RowTensor& tensor, int64_t row, int64_t place) const {
+        return static_cast<V*>(tensor.data) + row_offset(params.shape, tensor, row) + place;
     }
-    SSM_DEVICE int64_t first_of(int64_t part, int vector) const {
-        return ((part * vectors + vector) * arguments.team.threads + thread) * width;
+    SSM_DEVICE NormPart part_of(int64_t part) const {
+        return {part, begin, params.shape.group, static_cast<int64_t>(arguments.team.threads) * Traits::held};
     }
-    SSM_DEVICE int count_from(int64_t first) const {
-        const int64_t left = params.shape.group - first;
-        return left < width ? static_cast<int>(left) : width;
-    }
+    // Where a vector of this thread begins in a part.
+    SSM_DEVICE int place_of(int vector) const { return (vector * arguments.team.threads + thread) * width; }
     SSM_DEVICE bool gate_first() const { return params.z.data && !params.norm_before_gate; }
     SSM_DEVICE bool gate_last() const { return params.z.data && params.norm_before_gate; }
 
-    SSM_DEVICE void load(int64_t part, int64_t row) {
+    SSM_DEVICE void load(const NormPart& part, int64_t row) {
 #pragma unroll
         for (int v = 0; v < vectors; ++v) {
-            const int64_t first = first_of(part, v);
-            const int count = count_from(first);
+            const int count = part.count(place_of(v), width);
+            const int64_t first = part.first + place_of(v);
             if (count <= 0) {
                 continue;
             }
@@ -113,7 +115,7 @@ struct RmsNormChunk {
     }
     SSM_DEVICE Vector<R, width> load_weight(int64_t first, int count) const {
         if (params.weight) {
-            return load_run<width>(static_cast<const R*>(params.weight) + begin + first, count, arguments.whole_weight);
+            return load_run<width>(static_cast<const R*>(params.weight) + first, count, arguments.whole_weight);
         }
         Vector<R, width> ones;
 #pragma unroll
@@ -124,11 +126,11 @@ struct RmsNormChunk {
     }
 
     // Adds what the elements at hand have of h^2 and of g weight h.
-    SSM_DEVICE void add_products(int64_t part, R (&sums)[2]) const {
+    SSM_DEVICE void add_products(const NormPart& part, R (&sums)[2]) const {
 #pragma unroll
         for (int v = 0; v < vectors; ++v) {
-            const int64_t first = first_of(part, v);
-            const int count = count_from(first);
+            const int count = part.count(place_of(v), width);
+            const int64_t first = part.first + place_of(v);
             if (count <= 0) {
                 continue;
             }
@@ -155,12 +157,12 @@ struct RmsNormChunk {
         sums[0] = rstd;
     }
 
-    SSM_DEVICE void store(int64_t part, int64_t row, const R (&means)[2]) {
+    SSM_DEVICE void store(const NormPart& part, int64_t row, const R (&means)[2]) {
         const R rstd = means[0];
 #pragma unroll
         for (int v = 0; v < vectors; ++v) {
-            const int64_t first = first_of(part, v);
-            const int count = count_from(first);
+            const int count = part.count(place_of(v), width);
+            const int64_t first = part.first + place_of(v);
             if (count <= 0) {
                 continue;
             }
@@ -169,7 +171,7 @@ struct RmsNormChunk {
             R grad_z[width];
             Vector<R, width> bias;
             if (gate_last() && params.bias) {
-                bias = load_run<width>(static_cast<const R*>(params.bias) + begin + first, count, arguments.whole_bias);
+                bias = load_run<width>(static_cast<const R*>(params.bias) + first, count, arguments.whole_bias);
             } else {
 #pragma unroll
                 for (int k = 0; k < width; ++k) {
@@ -213,12 +215,12 @@ struct RmsNormChunk {
         }
     }
 
-    SSM_DEVICE void store_sums(int64_t part, int64_t chunk) const {
+    SSM_DEVICE void store_sums(const NormPart& part, int64_t chunk) const {
 #pragma unroll
         for (int v = 0; v < vectors; ++v) {
-            const int64_t first = first_of(part, v);
-            const int count = count_from(first);
-            const int64_t place = chunk * params.shape.width + begin + first;
+            const int count = part.count(place_of(v), width);
+            const int64_t first = part.first + place_of(v);
+            const int64_t place = chunk * params.shape.width + first;
             if (count > 0 && arguments.weight_sums) {
                 store_run<width>(arguments.weight_sums + place, count, false, weight_sums[v]);
             }
@@ -240,8 +242,8 @@ struct RmsNormChunk {
             for (int64_t row = first_row; row < last_row; ++row) {
                 R sums[2] = {0, 0};
                 for (int64_t part = 0; part < parts; ++part) {
-                    load(part, row);
-                    add_products(part, sums);
+                    load(part_of(part), row);
+                    add_products(part_of(part), sums);
                 }
                 finish_means(row, sums, shared);
                 if (thread == 0) {
@@ -251,7 +253,8 @@ struct RmsNormChunk {
             }
             __syncthreads(); // the team is the block; its means are for all of it
         }
-        for (int64_t part = 0; part < parts; ++part) {
+        for (int64_t i = 0; i < parts; ++i) {
+            const NormPart part = part_of(i);
 #pragma unroll
             for (int v = 0; v < vectors; ++v) {
 #pragma unroll
@@ -278,14 +281,14 @@ struct RmsNormChunk {
 };
 
 template <typename T, typename X>
-__global__ void __launch_bounds__(norm_threads) rms_norm_backward_kernel(RmsNormBackwardArguments<Compute<T>> arguments) {
+__global__ void __launch_bounds__(norm_backward_threads, 1)
+    rms_norm_backward_kernel(RmsNormBackwardArguments<Compute<T>> arguments) {
     auto& shared = SSM_SHARED(NormStorage<Compute<T>, 2>);
     const RowShape& shape = arguments.params.shape;
     const int64_t groups = shape.width / shape.group;
     const int64_t rows = shape.extents[0] * shape.extents[1] * shape.extents[2];
     const int64_t items = arguments.chunks * groups;
-    const int64_t teams = static_cast<int64_t>(blockDim.x) / arguments.team.threads;
-    for (int64_t item = blockIdx.x * teams + threadIdx.x / arguments.team.threads; item < items; item += gridDim.x * teams) {
+    for (int64_t item = arguments.team.first_item(); item < items; item += arguments.team.items_at_once()) {
         const int64_t chunk = item / groups;
         RmsNormChunk<T, X> own(arguments, item - chunk * groups);
         own.run(chunk, rows, shared);
@@ -349,7 +352,7 @@ template <typename T, typename R>
 uint64_t plan_backward(const BackendContext& context, const RmsNormBackwardParams& params, void* workspace,
                        RmsNormBackwardArguments<R>& arguments) {
     arguments.params = params;
-    arguments.team = norm_team(params.shape.group, RmsNormBackwardTraits<T>::held);
+    arguments.team = norm_team(params.shape.group, RmsNormBackwardTraits<T>::held, norm_backward_threads);
     cut_rows(context, arguments);
     WorkspaceParts parts(workspace);
     if (params.grad_weight) {

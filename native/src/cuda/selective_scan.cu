@@ -147,8 +147,6 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
             this->load(params.u, tile_begin, tile_steps, x);
             R sum = 0;
             const unsigned there = this->own_steps(tile_begin, tile_steps);
-            const unsigned restarts = this->restarts_of(tile_begin, tile_steps);
-            const int reach = this->lanes_before(restarts);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
                 const bool inside = (there >> i & 1) != 0;
@@ -164,6 +162,7 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
                 if (!SSM_MUTATE("selective_scan.cuda.missing_barrier", false, true)) {
                     __syncthreads(); // the staged states before are done with
                 }
+                this->stage_restarts(tile_begin, tile_steps);
                 if (!params.b.is_constant) {
                     this->stage(params.b, first, count, tile_begin, tile_steps, shared.b);
                 }
@@ -173,7 +172,7 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
                 __syncthreads();
 #pragma unroll 1
                 for (int j = 0; j < count; ++j) {
-                    advance(first + j, j, tile_begin, restarts, reach, sum, s, x, y, kept);
+                    advance(first + j, j, tile_begin, sum, s, x, y, kept);
                 }
             }
             if (!summarizes) {
@@ -200,13 +199,13 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
         return arguments.states + (arguments.chunks > 1 ? arguments.chunks + work.chunk : 0) * chunk_stride();
     }
 
-    // One state through the tile. What lanes hand on stops at `restarts`, `reach` lanes before this one.
-    SSM_DEVICE void advance(int64_t n, int row_index, int64_t tile_begin, unsigned restarts, int reach, R sum,
-                            const R (&s)[steps], const R (&x)[steps], R (&y)[steps], S* kept) const {
+    // One state through the tile.
+    SSM_DEVICE void advance(int64_t n, int row_index, int64_t tile_begin, R sum, const R (&s)[steps], const R (&x)[steps],
+                            R (&y)[steps], S* kept) const {
         const int64_t index = exists ? state_index(n) : 0;
         const auto a = prepared(exists ? static_cast<const S*>(params.a)[channel * params.states + n] : number<S>(0));
         S before = number<S>(0);
-        if (exists && reach == lane && (restarts & 1) == 0) {
+        if (exists && this->takes_state()) {
             before = tile_begin == work.begin ? start(n) : SSM_MUTATE("selective_scan.cuda.dropped_carry", kept[index], S{});
         }
         S e[steps];
@@ -231,17 +230,8 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
         if constexpr (!Traits::complex) {
             decayed = decayed * decay(a, sum);
         }
-        for (int delta = 1; delta < lanes; delta *= 2) {
-            const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
-            const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
-            if (SSM_MUTATE("selective_scan.cuda.lanes_of_another", reach, lane) >= delta) {
-                folded = multiply_add(decayed, folded_before, folded);
-                decayed = decayed * decayed_before;
-            }
-        }
-        const S decayed_before = shuffle_up(decayed, 1, full_mask, lanes);
-        const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
-        S h = reach == 0 ? before : multiply_add(decayed_before, before, folded_before);
+        this->fold_lanes(decayed, folded);
+        S h = this->state_before(decayed, folded, before);
         if (arguments.phase != SelectiveScanPhase::summarize) {
             const S constant_c = this->constant_of(params.c, n);
 #pragma unroll
@@ -262,8 +252,9 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
             kept[index] = h;
             if (arguments.phase == SelectiveScanPhase::summarize) {
                 S& total = arguments.decays[work.chunk * chunk_stride() + index];
-                const S own = restarts != 0 ? number<S>(0) : decayed;
-                total = tile_begin == work.begin || restarts != 0 ? own : own * total;
+                const bool restarts = this->restarts() != 0;
+                const S own = restarts ? number<S>(0) : decayed;
+                total = tile_begin == work.begin || restarts ? own : own * total;
             }
         }
     }

@@ -4,6 +4,7 @@
 
 #include "cuda/primitives/cuda.h"
 
+#include "core/mutate.h"
 #include "core/params.h"
 #include "cuda/context.h"
 #include "cuda/primitives/math.h"
@@ -26,6 +27,7 @@ struct SelectiveScanItem {
     int64_t begin; // of the chunk
     int64_t end;
     const int64_t* segments; // of the row, where seq_idx is given
+    unsigned restarts;       // of the tile: a bit for each lane of a channel that a sequence begins with
 };
 
 // `a` as decay takes it. A float is multiplied by log2(e).
@@ -127,7 +129,7 @@ struct SelectiveScanTile {
     const int64_t states;
     SelectiveScanItem& work;
     R* const transit; // shared, a number for each step of each thread: what goes from thread to thread
-    const SequenceTable table;
+    const SequenceTable& table;
 
     // The thread's place: channel, and which steps of a tile.
     int lanes;
@@ -158,6 +160,7 @@ struct SelectiveScanTile {
             work.chunk = rest - state_row * chunks;
             work.span = span_of_row(shape, state_row);
             work.segments = table.row(work.span.batch);
+            work.restarts = 0;
             if (work.segments) {
                 work.span.length = table.counts[work.span.batch] * steps;
             }
@@ -216,16 +219,18 @@ struct SelectiveScanTile {
         const int64_t segment = work.segments[tile_begin / steps + step / steps];
         return steps_of_segment(segment) >> (step % steps) & 1 ? first_of_segment(segment) + step % steps : -1;
     }
-    // A bit for each lane of a channel whose segment a sequence begins with.
-    SSM_DEVICE unsigned restarts_of(int64_t tile_begin, int tile_steps) const {
-        if (!work.segments) {
-            return 0;
+    // What restarts() is to give for the tile: for the whole block, between barriers. It lies in shared memory, because
+    // registers are short, and stays zero without segments.
+    SSM_DEVICE void stage_restarts(int64_t tile_begin, int tile_steps) {
+        if (work.segments && warp_id() == 0) {
+            const bool is_own = lane_id() < lanes && lane_id() * steps < tile_steps;
+            const unsigned restarts = warp_ballot(is_own && segment_restarts(work.segments[tile_begin / steps + lane_id()]));
+            if (lane_id() == 0) {
+                work.restarts = restarts;
+            }
         }
-        const bool own = lane * steps < tile_steps && segment_restarts(work.segments[tile_begin / steps + lane]);
-        const unsigned of_warp = warp_ballot(own);
-        const int before = (static_cast<int>(threadIdx.x) & (warp_size - 1)) - lane;
-        return of_warp >> before & (lanes < warp_size ? (1u << lanes) - 1 : full_mask);
     }
+    SSM_DEVICE unsigned restarts() const { return *const_cast<const volatile unsigned*>(&work.restarts); }
     // Lanes before this one from which something reaches it: back to where its sequence begins.
     SSM_DEVICE int lanes_before(unsigned restarts) const {
         const unsigned until = restarts & (full_mask >> (warp_size - 1 - lane));
@@ -236,6 +241,38 @@ struct SelectiveScanTile {
         const unsigned behind = lane < warp_size - 1 ? restarts >> (lane + 1) : 0;
         return behind != 0 ? __ffs(static_cast<int>(behind)) - 1 : lanes - 1 - lane;
     }
+    // Each lane's map (decayed, folded) becomes that of all lanes from its sequence's first to itself. Two loops and not
+    // one, and the restarts read where they are wanted: without any, nothing more is kept in registers.
+    SSM_DEVICE void fold_lanes(S& decayed, S& folded) const {
+        const auto fold = [&](int reach) {
+            for (int delta = 1; delta < lanes; delta *= 2) {
+                const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
+                const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
+                if (reach >= delta) {
+                    folded = multiply_add(decayed, folded_before, folded);
+                    decayed = decayed * decayed_before;
+                }
+            }
+        };
+        if (restarts() == 0) {
+            fold(lane);
+        } else {
+            fold(SSM_MUTATE("selective_scan.cuda.lanes_of_another", lanes_before(restarts()), lane));
+        }
+    }
+    // Whether the lane goes on from the state before the tile.
+    SSM_DEVICE bool takes_state() const {
+        const unsigned all = restarts();
+        return lanes_before(all) == lane && (all & 1) == 0;
+    }
+    // The state before the lane's steps, from the map of the lanes before it and the state that it takes.
+    SSM_DEVICE S state_before(S decayed, S folded, S taken) const {
+        const S decayed_before = shuffle_up(decayed, 1, full_mask, lanes);
+        const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
+        const S state = lane == 0 ? taken : multiply_add(decayed_before, taken, folded_before);
+        return restarts() != 0 && lanes_before(restarts()) == 0 ? taken : state;
+    }
+
     // The state behind a piece of time whose map is (decay, left).
     SSM_DEVICE S passed_on(S decay, S before, S left) const {
         return work.segments && is_nothing(decay) ? left : multiply_add(decay, before, left);

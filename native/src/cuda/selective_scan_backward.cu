@@ -14,9 +14,9 @@
 // Where batch and channels do not fill the device, time is cut into chunks, and a run before the others gives for each chunk
 // and state the decay, the state from zero and what the chunk makes of g from zero.
 //
-// Bytes for an element of (B,D,L): 7 e (u, dt in twice, grad_y in, grad_u, grad_dt out), 3 e more with z (its gradient, and
-// z read again for that); 8 N / tile for the kept states; for the parts of grad_b and grad_c 16 N / channels of a block.
-// Operations: 2 N exponentials, about 20 N multiply-adds and 5 N shuffles, which are the limit.
+// Bytes for an element of (B,D,L): 8 e (u in three times, dt twice, grad_y in, grad_u, grad_dt out), 3 e more with z (its
+// gradient, and z read again for that); 8 N / tile for the kept states; for the parts of grad_b and grad_c 16 N / channels
+// of a block. Operations: 2 N exponentials, about 20 N multiply-adds and 5 N shuffles, which are the limit.
 //
 // The workspace has N / tile numbers of the state type per element of u for kept states, at most one where N is up to 256,
 // and at most 4 (or 16 blocks of channels') for grad_b and grad_c; the rest is of the size of the states.
@@ -244,6 +244,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             if (!SSM_MUTATE("selective_scan_backward.cuda.missing_barrier", false, true)) {
                 __syncthreads(); // the staged states before are done with
             }
+            this->stage_restarts(tile_begin, tile_steps);
             if (!params.b.is_constant) {
                 this->stage(params.b, first, count, tile_begin, tile_steps, shared.b);
             }
@@ -270,7 +271,6 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         int64_t slot = first_slot();
         for (int64_t tile_begin = work.begin; tile_begin < work.end; tile_begin += arguments.tile, ++slot) {
             const int tile_steps = steps_of(tile_begin);
-            const unsigned restarts = this->restarts_of(tile_begin, tile_steps);
             R s[steps];
             R x[steps];
             R gy[steps];
@@ -287,7 +287,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             each_staged(tile_begin, tile_steps, summarizes, [&](int64_t first, int count) {
 #pragma unroll 1
                 for (int j = 0; j < count; ++j) {
-                    carry(first + j, j, slot, tile_begin, restarts, sum, s, x, gy);
+                    carry(first + j, j, slot, tile_begin, sum, s, x, gy);
                 }
             });
         }
@@ -297,18 +297,17 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     }
 
     // One state through a tile.
-    SSM_DEVICE void carry(int64_t n, int row_index, int64_t slot, int64_t tile_begin, unsigned restarts, R sum,
-                          const R (&s)[steps], const R (&x)[steps], const R (&gy)[steps]) const {
-        const int reach = this->lanes_before(restarts);
-        const bool restarts_first = (restarts & 1) != 0;
+    SSM_DEVICE void carry(int64_t n, int row_index, int64_t slot, int64_t tile_begin, R sum, const R (&s)[steps],
+                          const R (&x)[steps], const R (&gy)[steps]) const {
         const bool summarizes = arguments.phase == SelectiveScanBackwardPhase::summarize;
         const bool is_first = tile_begin == work.begin;
         const int64_t index = exists ? chunk_index(work.chunk, n) : 0;
         const auto a = prepared(rate(n));
         S before = number<S>(0);
-        if (exists && summarizes && !is_first && !restarts_first) {
+        const bool takes = exists && this->takes_state();
+        if (takes && summarizes && !is_first) {
             before = arguments.states[index];
-        } else if (exists && !summarizes && !restarts_first) {
+        } else if (takes && !summarizes) {
             before = is_first ? before_chunk(n) : arguments.kept[kept_index(slot_of(tile_begin, slot), n)];
         }
         S e[steps];
@@ -331,17 +330,10 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             decayed = decay(a, sum);
         }
         const S own_decayed = decayed;
-        for (int delta = 1; delta < lanes; delta *= 2) {
-            const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
-            const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
-            if (reach >= delta) {
-                folded = multiply_add(decayed, folded_before, folded);
-                decayed = decayed * decayed_before;
-            }
-        }
-        const S after = multiply_add(decayed, reach == lane ? before : number<S>(0), folded);
+        this->fold_lanes(decayed, folded);
+        const S after = multiply_add(decayed, before, folded);
         if (!summarizes) {
-            if (exists && is_first && lane == 0 && !restarts_first) {
+            if (takes && is_first && lane == 0) {
                 arguments.kept[kept_index(slot_of(tile_begin, slot), n)] = before;
             }
             const int64_t next = tile_begin + arguments.tile;
@@ -350,21 +342,23 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             }
             return;
         }
-        const S reaching = fold_back(n, row_index, this->lanes_behind(restarts), own_decayed, e, gy, number<S>(0), nullptr);
+        const S reaching = fold_back(n, row_index, own_decayed, e, gy, number<S>(0), nullptr);
         const S g = shuffle(reaching, 0, full_mask, lanes);
         if (exists && lane == lanes - 1) {
             arguments.states[index] = after;
             const S decayed_until = is_first ? number<S>(1) : arguments.decays[index];
             const S adjoint = is_first ? number<S>(0) : arguments.adjoints[index];
-            arguments.adjoints[index] = restarts_first ? adjoint : this->passed_on(conjugate(decayed_until), g, adjoint);
+            const unsigned restarts = this->restarts();
+            arguments.adjoints[index] =
+                (restarts & 1) != 0 ? adjoint : this->passed_on(conjugate(decayed_until), g, adjoint);
             arguments.decays[index] = restarts != 0 ? number<S>(0) : decayed * decayed_until;
         }
     }
 
-    // g before the lane's steps, where `behind` is g behind the tile; *entering becomes g behind the lane's steps. What
-    // comes from behind comes from the next `reach` lanes, and from behind the tile where these are all.
-    SSM_DEVICE S fold_back(int64_t n, int row_index, int reach, S decayed, const S (&e)[steps], const R (&gy)[steps],
-                           S behind, S* entering) const {
+    // g before the lane's steps, where `behind` is g behind the tile; *entering becomes g behind the lane's steps. Nothing
+    // comes from a lane that a sequence begins with, or from beyond it.
+    SSM_DEVICE S fold_back(int64_t n, int row_index, S decayed, const S (&e)[steps], const R (&gy)[steps], S behind,
+                           S* entering) const {
         const S constant_c = this->constant_of(params.c, n);
         S folded = number<S>(0);
 #pragma unroll
@@ -376,19 +370,30 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             }
         }
         decayed = conjugate(decayed);
-        for (int delta = 1; delta < lanes; delta *= 2) {
-            const S decayed_behind = shuffle_down(decayed, delta, full_mask, lanes);
-            const S folded_behind = shuffle_down(folded, delta, full_mask, lanes);
-            if (SSM_MUTATE("selective_scan_backward.cuda.lanes_of_another", reach, lanes - 1 - lane) >= delta) {
-                folded = multiply_add(decayed, folded_behind, folded);
-                decayed = decayed * decayed_behind;
+        const auto fold = [&](int reach) {
+            for (int delta = 1; delta < lanes; delta *= 2) {
+                const S decayed_behind = shuffle_down(decayed, delta, full_mask, lanes);
+                const S folded_behind = shuffle_down(folded, delta, full_mask, lanes);
+                if (reach >= delta) {
+                    folded = multiply_add(decayed, folded_behind, folded);
+                    decayed = decayed * decayed_behind;
+                }
             }
+        };
+        if (this->restarts() == 0) {
+            fold(lanes - 1 - lane);
+        } else {
+            const int reach = this->lanes_behind(this->restarts());
+            fold(SSM_MUTATE("selective_scan_backward.cuda.lanes_of_another", reach, lanes - 1 - lane));
+            behind = lane + reach == lanes - 1 ? behind : number<S>(0);
         }
-        behind = lane + reach == lanes - 1 ? behind : number<S>(0);
         if (entering) {
             const S decayed_behind = shuffle_down(decayed, 1, full_mask, lanes);
             const S folded_behind = shuffle_down(folded, 1, full_mask, lanes);
-            *entering = reach == 0 ? behind : multiply_add(decayed_behind, behind, folded_behind);
+            *entering = lane == lanes - 1 ? behind : multiply_add(decayed_behind, behind, folded_behind);
+            if (this->restarts() != 0 && this->lanes_behind(this->restarts()) == 0) {
+                *entering = behind;
+            }
         }
         return multiply_add(decayed, behind, folded);
     }
@@ -422,26 +427,26 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         for (int64_t tile = tiles - 1; tile >= 0; --tile) {
             const int64_t tile_begin = work.begin + tile * arguments.tile;
             const int tile_steps = steps_of(tile_begin);
-            const unsigned restarts = this->restarts_of(tile_begin, tile_steps);
             R s[steps];
-            R u[steps];
+            R x[steps]; // u, then s u
             R gy[steps];
             R of_input[steps]; // sum over states of Re(g conj(b))
             R of_rate[steps];  // of Re(w conj(a))
             R y[steps];
             const R sum = load_s(tile_begin, tile_steps, s);
-            this->load(params.u, tile_begin, tile_steps, u);
+            this->load(params.u, tile_begin, tile_steps, x);
             load_gy(tile_begin, tile_steps, gy);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
                 of_input[i] = of_rate[i] = 0;
-                y[i] = own_skip * u[i];
+                y[i] = own_skip * x[i];
+                x[i] *= s[i];
             }
             each_staged(tile_begin, tile_steps, true, [&](int64_t first, int count) {
 #pragma unroll 1
                 for (int j = 0; j < count; ++j) {
-                    differentiate(first + j, j, slot + tile, tile_begin, restarts, tile == tiles - 1, sum, s, u, gy,
-                                  of_input, of_rate, y);
+                    differentiate(first + j, j, slot + tile, tile_begin, tile == tiles - 1, sum, s, x, gy, of_input, of_rate,
+                                  y);
                 }
                 if (arguments.parts_b || arguments.parts_c) {
                     __syncthreads();
@@ -462,12 +467,14 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
                 this->store(params.grad_z, tile_begin, tile_steps, grad);
             }
             const unsigned there = this->own_steps(tile_begin, tile_steps);
+            // u again, which need not stay in registers for that long.
+            this->load(params.u, tile_begin, tile_steps, x);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
                 const R own_gy = gy[i] * to_gy;
-                sum_d = multiply_add(own_gy, u[i], sum_d);
+                sum_d = multiply_add(own_gy, x[i], sum_d);
                 grad[i] = multiply_add(s[i], of_input[i], own_gy * own_skip);
-                of_rate[i] = multiply_add(u[i], of_input[i], of_rate[i]);
+                of_rate[i] = multiply_add(x[i], of_input[i], of_rate[i]);
                 // The slope of softplus is 1 - exp(-s).
                 of_rate[i] = params.dt_softplus ? of_rate[i] * -expm1_of(-s[i]) : of_rate[i];
                 // What lies beyond the end is no step of this sequence.
@@ -500,19 +507,15 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     }
 
     // One state back through a tile.
-    SSM_DEVICE void differentiate(int64_t n, int row_index, int64_t slot, int64_t tile_begin, unsigned restarts,
-                                  bool is_last, R sum, const R (&s)[steps], const R (&u)[steps], const R (&gy)[steps],
-                                  R (&of_input)[steps], R (&of_rate)[steps], R (&y)[steps]) const {
-        const int reach = this->lanes_before(restarts);
-        const bool restarts_first =
-            SSM_MUTATE("selective_scan_backward.cuda.gradient_crosses_restart", (restarts & 1) != 0, false);
+    SSM_DEVICE void differentiate(int64_t n, int row_index, int64_t slot, int64_t tile_begin, bool is_last, R sum,
+                                  const R (&s)[steps], const R (&x)[steps], const R (&gy)[steps], R (&of_input)[steps],
+                                  R (&of_rate)[steps], R (&y)[steps]) const {
         const int64_t index = exists ? chunk_index(work.chunk, n) : 0;
-        const S own_rate = rate(n);
-        const auto a = prepared(own_rate);
+        const auto a = prepared(rate(n));
         S before = number<S>(0);
         S behind = number<S>(0);
         if (exists) {
-            if (reach == lane && (restarts & 1) == 0) {
+            if (this->takes_state()) {
                 before = arguments.kept[kept_index(slot_of(tile_begin, slot), n)];
             }
             behind = is_last ? behind_chunk(n)
@@ -530,7 +533,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 #pragma unroll
             for (int k = 0; k < width; ++k) {
                 e[i + k] = decay(a, s[i + k]);
-                h[i + k] = input_of(s[i + k] * u[i + k], b[k]);
+                h[i + k] = input_of(x[i + k], b[k]);
                 folded = multiply_add(e[i + k], folded, h[i + k]);
                 if (Traits::complex) {
                     decayed = e[i + k] * decayed;
@@ -541,17 +544,8 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             decayed = decay(a, sum);
         }
         const S own_decayed = decayed;
-        for (int delta = 1; delta < lanes; delta *= 2) {
-            const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
-            const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
-            if (reach >= delta) {
-                folded = multiply_add(decayed, folded_before, folded);
-                decayed = decayed * decayed_before;
-            }
-        }
-        const S decayed_before = shuffle_up(decayed, 1, full_mask, lanes);
-        const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
-        const S start = reach == 0 ? before : multiply_add(decayed_before, before, folded_before);
+        this->fold_lanes(decayed, folded);
+        const S start = this->state_before(decayed, folded, before);
 
         // Forward through the states, and what each gives to its c.
         S given[steps];
@@ -571,11 +565,12 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 
         // Back, with what reaches the lane's last step.
         S g;
-        S before_steps = fold_back(n, row_index, this->lanes_behind(restarts), own_decayed, e, gy, behind, &g);
-        if (restarts_first) {
+        S before_steps = fold_back(n, row_index, own_decayed, e, gy, behind, &g);
+        if (SSM_MUTATE("selective_scan_backward.cuda.gradient_crosses_restart", (this->restarts() & 1) != 0, false)) {
             before_steps = number<S>(0);
         }
         S grad_a = number<S>(0);
+        const S rate_again = rate(n); // from the cache: registers are what this kernel is short of
 #pragma unroll
         for (int i = steps - width; i >= 0; i -= width) {
             const Vector<S, width> b = this->read(params.b.is_constant, constant_b, shared.b, row_index, i);
@@ -584,12 +579,12 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             for (int k = width - 1; k >= 0; --k) {
                 const int own = i + k;
                 g = scaled_add(gy[own], SSM_MUTATE("selective_scan_backward.cuda.conjugate", conjugate(c[k]), c[k]), g);
-                given[own] = (s[own] * u[own]) * g;
+                given[own] = x[own] * g;
                 of_input[own] = add_inner(g, b[k], of_input[own]);
                 const S decayed_state = e[own] * (own == 0 ? start : h[own == 0 ? 0 : own - 1]);
                 const S w = g * conjugate(decayed_state);
                 grad_a = scaled_add(s[own], w, grad_a);
-                of_rate[own] = add_inner(w, own_rate, of_rate[own]);
+                of_rate[own] = add_inner(w, rate_again, of_rate[own]);
                 g = conjugate(e[own]) * g;
             }
         }

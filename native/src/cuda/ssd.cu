@@ -50,6 +50,7 @@ struct alignas(16) SsdStorage {
     T x[tile_size<T> * tile_pitch<T>];
     T h[sizeof(T) == 2 ? tile_size<T> * tile_pitch<T> : 16 / sizeof(T)]; // a tile of states as the products take it
     SsdSteps<T> steps;
+    int32_t has_nan; // or infinity, among x of the chunk
     // Behind it: the states, (tile,state_pitch), where they fit.
 };
 
@@ -220,6 +221,11 @@ struct SsdBlock {
             return total;
         }
         // Nobody reads c any more: the state's products began behind a barrier.
+        if (threadIdx.x == 0) {
+            shared.has_nan = 0;
+        }
+        __syncthreads();
+        find_nan(padded_count, padded_channels);
         g.each([&](R sum, int i, int j) {
             if (i < padded_count && j < padded_count) {
                 const bool counts = SSM_MUTATE("ssd.cuda.no_diagonal", j <= i, j < i) && i < count;
@@ -231,11 +237,32 @@ struct SsdBlock {
             sum = decay == 0 ? R(0) : decay * sum;
         });
         __syncthreads();
-        y.template add<Contiguous::inner, Contiguous::outer>(shared.c, pitch, shared.x, pitch, padded_count, padded_channels,
-                                                             last_row < padded_count ? last_row : padded_count);
+        if (!shared.has_nan) {
+            y.template add<Contiguous::inner, Contiguous::outer>(shared.c, pitch, shared.x, pitch, padded_count,
+                                                                 padded_channels,
+                                                                 last_row < padded_count ? last_row : padded_count);
+        } else {
+            // Zero times what is no number would reach the steps before it.
+            y.each([&](R& sum, int i, int p) {
+                for (int j = 0; i < count && p < padded_channels && j <= i; ++j) {
+                    sum = multiply_add(widen(shared.c[i * pitch + j]), widen(shared.x[j * pitch + p]), sum);
+                }
+            });
+        }
         write(y, t, count);
         __syncthreads();
         return total;
+    }
+
+    SSM_DEVICE void find_nan(int rows, int columns) const {
+        bool found = false;
+        for (int i = static_cast<int>(threadIdx.x); i < rows * columns; i += tile_threads) {
+            const R x = widen(shared.x[i / columns * pitch + i % columns]);
+            found |= !(x - x == 0);
+        }
+        if (found) {
+            shared.has_nan = 1; // all who write write the same
+        }
     }
 
     // The states from `first` on as an operand of products: where they lie, or rounded to 16 bits.

@@ -106,6 +106,12 @@ internal static class SelectiveStateUpdateBenchmarks
         // Per state: s a and exp where a is its own, s b x, h = e h + s b x, y += h c.
         public override double Flops => (double)sizes.Elements * sizes.States * (sizes.IsTied ? 5 : 18);
 
+        public override PeerTask PeerTask => new(Operation, TArithmetic.Name, sizes.Batch, sizes.Channels, 1)
+        {
+            Heads = sizes.Heads,
+            States = sizes.States,
+        };
+
         public override double Tolerance => TArithmetic.Tolerance;
 
         public override void Run() => context.SelectiveStateUpdate(state.Device, x.Device, dt.Device, a.Device, b.Device,

@@ -57,6 +57,12 @@ internal static class SsdBenchmarks
 
         public override double Tolerance { get; }
 
+        public override PeerTask PeerTask => new(Operation, TArithmetic.Name, sizes.Batch, sizes.Channels, sizes.Length)
+        {
+            Heads = sizes.Heads,
+            States = sizes.States,
+        };
+
         public override void Run() => context.Ssd(inputs.X.Device, inputs.Dt.Device, inputs.A.Device, inputs.B.Device,
             inputs.C.Device, y.Device, new()
             {

@@ -301,7 +301,7 @@ SSM_DEVICE void backward_row(const FewWeightsBackwardArguments<Compute<T>>& argu
         const R* last = params.grad_last_state ? static_cast<const R*>(params.grad_last_state) + state_at : nullptr;
         R* initial = params.grad_initial_state ? static_cast<R*>(params.grad_initial_state) + state_at : nullptr;
         const auto last_gradient = [&](int64_t step) {
-            return last && step >= length - history ? last[step - (length - history)] : R(0);
+            return last && step >= length - history && step < length ? last[step - (length - history)] : R(0);
         };
         if (length == 0 && initial && threadIdx.x == 0) {
             for (int i = 0; i < history; ++i) {

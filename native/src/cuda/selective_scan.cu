@@ -96,8 +96,9 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
           arguments(arguments), params(arguments.params), shared(shared) {}
 
     // Index of state n of this channel in (R,D,N).
-    SSM_DEVICE int64_t state_index(int64_t n) const {
-        return (work.span.row * params.shape.channels + channel) * params.states + n;
+    SSM_DEVICE int64_t state_index(int64_t n) const { return state_index(channel(), n); }
+    SSM_DEVICE int64_t state_index(int64_t of_channel, int64_t n) const {
+        return (work.span.row * params.shape.channels + of_channel) * params.states + n;
     }
     SSM_DEVICE int64_t chunk_stride() const { return state_rows(params.shape) * params.shape.channels * params.states; }
 
@@ -138,8 +139,8 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
                 static_cast<int>(work.end - tile_begin < arguments.tile ? work.end - tile_begin : arguments.tile);
             const R* bias = static_cast<const R*>(params.dt_bias);
             const R* skip = static_cast<const R*>(params.d);
-            const R own_bias = bias && exists ? bias[channel] : R(0);
-            const R own_skip = skip && exists ? skip[channel] : R(0);
+            const R own_bias = bias && exists ? bias[channel()] : R(0);
+            const R own_skip = skip && exists ? skip[channel()] : R(0);
             R s[steps];
             R x[steps];
             R y[steps];
@@ -202,8 +203,9 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
     // One state through the tile.
     SSM_DEVICE void advance(int64_t n, int row_index, int64_t tile_begin, R sum, const R (&s)[steps], const R (&x)[steps],
                             R (&y)[steps], S* kept) const {
-        const int64_t index = exists ? state_index(n) : 0;
-        const auto a = prepared(exists ? static_cast<const S*>(params.a)[channel * params.states + n] : number<S>(0));
+        const int64_t of_channel = channel();
+        const int64_t index = exists ? state_index(of_channel, n) : 0;
+        const auto a = prepared(exists ? static_cast<const S*>(params.a)[of_channel * params.states + n] : number<S>(0));
         S before = number<S>(0);
         if (exists && this->takes_state()) {
             before = tile_begin == work.begin ? start(n) : SSM_MUTATE("selective_scan.cuda.dropped_carry", kept[index], S{});
@@ -252,7 +254,7 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
             kept[index] = h;
             if (arguments.phase == SelectiveScanPhase::summarize) {
                 S& total = arguments.decays[work.chunk * chunk_stride() + index];
-                const bool restarts = this->restarts() != 0;
+                const bool restarts = params.seq_idx && this->restarts() != 0;
                 const S own = restarts ? number<S>(0) : decayed;
                 total = tile_begin == work.begin || restarts ? own : own * total;
             }

@@ -135,7 +135,6 @@ struct SelectiveScanTile {
     int lanes;
     int lane;        // among those of its channel
     int own_channel; // in the block
-    int64_t channel;
     bool exists;
 
     SSM_DEVICE SelectiveScanTile(const SequenceShape& shape, int64_t groups, int64_t states, int lanes,
@@ -173,8 +172,7 @@ struct SelectiveScanTile {
             work.first_channel = work.group * per_group + part * sets * (static_cast<int>(blockDim.x) / lanes);
         }
         __syncthreads();
-        channel = work.first_channel + own_channel;
-        exists = channel < work.end_channel;
+        exists = channel() < work.end_channel;
     }
 
     // For the whole block: the channels behind those it has.
@@ -184,9 +182,11 @@ struct SelectiveScanTile {
             work.first_channel += static_cast<int>(blockDim.x) / lanes;
         }
         __syncthreads();
-        channel = work.first_channel + own_channel;
-        exists = channel < work.end_channel;
+        exists = channel() < work.end_channel;
     }
+
+    // Read where it is wanted: registers are short.
+    SSM_DEVICE int64_t channel() const { return *const_cast<const volatile int64_t*>(&work.first_channel) + own_channel; }
 
     SSM_DEVICE int64_t offset(const Sequence& sequence, int64_t at_channel, int64_t step) const {
         return work.span.batch * sequence.batch_stride + at_channel * sequence.channel_stride +
@@ -254,7 +254,7 @@ struct SelectiveScanTile {
                 }
             }
         };
-        if (restarts() == 0) {
+        if (!table.entries) {
             fold(lane);
         } else {
             fold(SSM_MUTATE("selective_scan.cuda.lanes_of_another", lanes_before(restarts()), lane));
@@ -262,7 +262,7 @@ struct SelectiveScanTile {
     }
     // Whether the lane goes on from the state before the tile.
     SSM_DEVICE bool takes_state() const {
-        const unsigned all = restarts();
+        const unsigned all = table.entries ? restarts() : 0;
         return lanes_before(all) == lane && (all & 1) == 0;
     }
     // The state before the lane's steps, from the map of the lanes before it and the state that it takes.
@@ -270,7 +270,7 @@ struct SelectiveScanTile {
         const S decayed_before = shuffle_up(decayed, 1, full_mask, lanes);
         const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
         const S state = lane == 0 ? taken : multiply_add(decayed_before, taken, folded_before);
-        return restarts() != 0 && lanes_before(restarts()) == 0 ? taken : state;
+        return table.entries && lanes_before(restarts()) == 0 ? taken : state;
     }
 
     // The state behind a piece of time whose map is (decay, left).
@@ -283,7 +283,7 @@ struct SelectiveScanTile {
     SSM_DEVICE void load(const Sequence& sequence, int64_t tile_begin, int tile_steps, R (&values)[steps]) {
         const T* data = static_cast<const T*>(sequence.data);
         if (shape.layout == Layout::time_contiguous) {
-            const T* own = data + (exists ? offset(sequence, channel, own_first(tile_begin, tile_steps)) : 0);
+            const T* own = data + (exists ? offset(sequence, channel(), own_first(tile_begin, tile_steps)) : 0);
             const unsigned there = exists ? own_steps(tile_begin, tile_steps) : 0;
             constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
             if (there == (1u << steps) - 1 && is_aligned(own, per_vector * sizeof(T))) {
@@ -327,7 +327,7 @@ struct SelectiveScanTile {
     SSM_DEVICE void store(const Sequence& sequence, int64_t tile_begin, int tile_steps, const R (&values)[steps]) {
         T* data = static_cast<T*>(sequence.data);
         if (shape.layout == Layout::time_contiguous) {
-            T* own = data + (exists ? offset(sequence, channel, own_first(tile_begin, tile_steps)) : 0);
+            T* own = data + (exists ? offset(sequence, channel(), own_first(tile_begin, tile_steps)) : 0);
             const unsigned there = exists ? own_steps(tile_begin, tile_steps) : 0;
             constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
             if (there == (1u << steps) - 1 && is_aligned(own, per_vector * sizeof(T))) {
@@ -405,7 +405,7 @@ struct SelectiveScanTile {
         return vector;
     }
     SSM_DEVICE S constant_of(const StateSequence& sequence, int64_t n) const {
-        return exists && sequence.is_constant ? static_cast<const S*>(sequence.data)[channel * states + n] : number<S>(0);
+        return exists && sequence.is_constant ? static_cast<const S*>(sequence.data)[channel() * states + n] : number<S>(0);
     }
 };
 

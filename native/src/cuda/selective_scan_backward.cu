@@ -151,7 +151,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     SSM_DEVICE int64_t chunk_row(int64_t chunk) const { return chunk * state_rows(shape) + work.span.row; }
     // Of state n of this channel in (chunks,R,N,D).
     SSM_DEVICE int64_t chunk_index(int64_t chunk, int64_t n) const {
-        return (chunk_row(chunk) * states + n) * shape.channels + channel;
+        return (chunk_row(chunk) * states + n) * shape.channels + channel();
     }
     // The first tile of the chunk among those of (B,slots,N,D).
     SSM_DEVICE int64_t first_slot() const {
@@ -173,12 +173,12 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     SSM_DEVICE bool tile_restarts(int64_t tile_begin) const {
         return work.segments && segment_restarts(work.segments[tile_begin / steps]);
     }
-    SSM_DEVICE int64_t kept_index(int64_t slot, int64_t n) const { return (slot * states + n) * shape.channels + channel; }
+    SSM_DEVICE int64_t kept_index(int64_t slot, int64_t n) const { return (slot * states + n) * shape.channels + channel(); }
     // In (R,D,N).
-    SSM_DEVICE int64_t state_index(int64_t n) const { return (work.span.row * shape.channels + channel) * states + n; }
+    SSM_DEVICE int64_t state_index(int64_t n) const { return (work.span.row * shape.channels + channel()) * states + n; }
 
     SSM_DEVICE S rate(int64_t n) const {
-        return exists ? static_cast<const S*>(params.a)[channel * states + n] : number<S>(0);
+        return exists ? static_cast<const S*>(params.a)[channel() * states + n] : number<S>(0);
     }
     // The state before the chunk.
     SSM_DEVICE S before_chunk(int64_t n) const {
@@ -204,7 +204,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     // s and the sum of it.
     SSM_DEVICE R load_s(int64_t tile_begin, int tile_steps, R (&s)[steps]) {
         const R* bias = static_cast<const R*>(params.dt_bias);
-        const R own_bias = bias && exists ? bias[channel] : R(0);
+        const R own_bias = bias && exists ? bias[channel()] : R(0);
         this->load(params.dt, tile_begin, tile_steps, s);
         const unsigned there = this->own_steps(tile_begin, tile_steps);
         R sum = 0;
@@ -380,7 +380,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
                 }
             }
         };
-        if (this->restarts() == 0) {
+        if (!params.seq_idx) {
             fold(lanes - 1 - lane);
         } else {
             const int reach = this->lanes_behind(this->restarts());
@@ -391,7 +391,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             const S decayed_behind = shuffle_down(decayed, 1, full_mask, lanes);
             const S folded_behind = shuffle_down(folded, 1, full_mask, lanes);
             *entering = lane == lanes - 1 ? behind : multiply_add(decayed_behind, behind, folded_behind);
-            if (this->restarts() != 0 && this->lanes_behind(this->restarts()) == 0) {
+            if (params.seq_idx && this->lanes_behind(this->restarts()) == 0) {
                 *entering = behind;
             }
         }
@@ -402,7 +402,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 
     SSM_DEVICE void run_backward(bool adds) {
         const R* skip = static_cast<const R*>(params.d);
-        const R own_skip = skip && exists ? skip[channel] : R(0);
+        const R own_skip = skip && exists ? skip[channel()] : R(0);
         constexpr R to_gy = Traits::complex ? R(0.5) : R(1);
         if (exists && work.begin >= work.end) { // nothing to do
             for (int64_t n = lane; n < states; n += lanes) {
@@ -491,7 +491,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         sum_d = sum_of_lanes(sum_d);
         sum_dt = sum_of_lanes(sum_dt);
         if (exists && lane == 0) {
-            const int64_t index = chunk_row(work.chunk) * shape.channels + channel;
+            const int64_t index = chunk_row(work.chunk) * shape.channels + channel();
             arguments.sums_d[index] = sum_d;
             arguments.sums_dt[index] = sum_dt;
         }
@@ -566,7 +566,8 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         // Back, with what reaches the lane's last step.
         S g;
         S before_steps = fold_back(n, row_index, own_decayed, e, gy, behind, &g);
-        if (SSM_MUTATE("selective_scan_backward.cuda.gradient_crosses_restart", (this->restarts() & 1) != 0, false)) {
+        if (SSM_MUTATE("selective_scan_backward.cuda.gradient_crosses_restart",
+                       params.seq_idx && (this->restarts() & 1) != 0, false)) {
             before_steps = number<S>(0);
         }
         S grad_a = number<S>(0);

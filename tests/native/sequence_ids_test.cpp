@@ -89,7 +89,7 @@ TEST_P(SequenceIds, MatchTheReferenceInEveryTile) {
         for (const int64_t channels : slow ? std::vector<int64_t>{18} : std::vector<int64_t>{1, 18, 66})
             for (const int64_t tile : {0, 1, 7, 16, 64})
                 for (const int64_t path : {0, 2, 5}) {
-                    if (tile < 7 && path > 0)
+                    if ((tile < 7 && path > 0) || (channels != 18 && tile != 16))
                         continue;
                     Context context(GetParam().device);
                     if (!context.try_option(option_of(operation, "path"), path) && path != 0)
@@ -98,7 +98,7 @@ TEST_P(SequenceIds, MatchTheReferenceInEveryTile) {
                     for (const IdPattern pattern : {IdPattern::middle, IdPattern::returning, IdPattern::random}) {
                         if (slow && pattern != IdPattern::returning && path != 2)
                             continue;
-                        const int64_t length = slow ? 130 : 300;
+                        const int64_t length = slow ? 90 : 200;
                         const std::vector<Problem> all = problems(operation, {GetParam().type, 2, channels, length});
                         Problem problem = with_ids(all[static_cast<size_t>(path + tile) % all.size()],
                                                    make_ids(pattern, 2, length, random));

@@ -27,6 +27,8 @@ struct SelectiveScanItem {
     int64_t begin; // of the chunk
     int64_t end;
     const int64_t* segments; // of the row, where seq_idx is given
+    int64_t tile_begin;      // of the tile that the block is at, in the gradients
+    int64_t slot;            // of its state
     unsigned restarts;       // of the tile: a bit for each lane of a channel that a sequence begins with
 };
 

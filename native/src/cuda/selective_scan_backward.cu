@@ -169,6 +169,19 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
                first_of_segment(work.segments[tile_begin / steps]) / kept_steps(arguments.tile);
     }
     static SSM_INLINE int64_t kept_steps(int64_t tile) { return steps + tile / steps - 1; }
+    // For the whole block: the tile it is at, whose state has this slot. These numbers lie in shared memory, because
+    // registers are what this kernel is short of.
+    SSM_DEVICE void take_tile(int64_t tile_begin, int64_t slot) {
+        __syncthreads(); // the tile before is done with
+        if (threadIdx.x == 0) {
+            work.tile_begin = tile_begin;
+            work.slot = slot_of(tile_begin, slot);
+        }
+        __syncthreads();
+    }
+    SSM_DEVICE int64_t tile_begin() const { return *const_cast<const volatile int64_t*>(&work.tile_begin); }
+    SSM_DEVICE int64_t slot() const { return *const_cast<const volatile int64_t*>(&work.slot); }
+
     // Whether a sequence begins with the tile.
     SSM_DEVICE bool tile_restarts(int64_t tile_begin) const {
         return work.segments && segment_restarts(work.segments[tile_begin / steps]);
@@ -237,9 +250,11 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 
     // For each group of states whose b and c are staged: f(first, count).
     template <typename Function>
-    SSM_DEVICE void each_staged(int64_t tile_begin, int tile_steps, bool wants_c, const Function& f) {
+    SSM_DEVICE void each_staged(bool wants_c, const Function& f) {
         const int staged_states = Traits::staged / (lanes * steps);
         for (int64_t first = 0; first < states; first += staged_states) {
+            const int64_t tile_begin = this->tile_begin();
+            const int tile_steps = steps_of(tile_begin);
             const int count = static_cast<int>(states - first < staged_states ? states - first : staged_states);
             if (!SSM_MUTATE("selective_scan_backward.cuda.missing_barrier", false, true)) {
                 __syncthreads(); // the staged states before are done with
@@ -270,6 +285,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         }
         int64_t slot = first_slot();
         for (int64_t tile_begin = work.begin; tile_begin < work.end; tile_begin += arguments.tile, ++slot) {
+            take_tile(tile_begin, slot);
             const int tile_steps = steps_of(tile_begin);
             R s[steps];
             R x[steps];
@@ -284,10 +300,10 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             if (summarizes) {
                 load_gy(tile_begin, tile_steps, gy);
             }
-            each_staged(tile_begin, tile_steps, summarizes, [&](int64_t first, int count) {
+            each_staged(summarizes, [&](int64_t first, int count) {
 #pragma unroll 1
                 for (int j = 0; j < count; ++j) {
-                    carry(first + j, j, slot, tile_begin, sum, s, x, gy);
+                    carry(first + j, j, sum, s, x, gy);
                 }
             });
         }
@@ -297,10 +313,10 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     }
 
     // One state through a tile.
-    SSM_DEVICE void carry(int64_t n, int row_index, int64_t slot, int64_t tile_begin, R sum, const R (&s)[steps],
-                          const R (&x)[steps], const R (&gy)[steps]) const {
+    SSM_DEVICE void carry(int64_t n, int row_index, R sum, const R (&s)[steps], const R (&x)[steps],
+                          const R (&gy)[steps]) const {
         const bool summarizes = arguments.phase == SelectiveScanBackwardPhase::summarize;
-        const bool is_first = tile_begin == work.begin;
+        const bool is_first = tile_begin() == work.begin;
         const int64_t index = exists ? chunk_index(work.chunk, n) : 0;
         const auto a = prepared(rate(n));
         S before = number<S>(0);
@@ -308,7 +324,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         if (takes && summarizes && !is_first) {
             before = arguments.states[index];
         } else if (takes && !summarizes) {
-            before = is_first ? before_chunk(n) : arguments.kept[kept_index(slot_of(tile_begin, slot), n)];
+            before = is_first ? before_chunk(n) : arguments.kept[kept_index(slot(), n)];
         }
         S e[steps];
         S decayed = number<S>(1);
@@ -334,11 +350,11 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         const S after = multiply_add(decayed, before, folded);
         if (!summarizes) {
             if (takes && is_first && lane == 0) {
-                arguments.kept[kept_index(slot_of(tile_begin, slot), n)] = before;
+                arguments.kept[kept_index(slot(), n)] = before;
             }
-            const int64_t next = tile_begin + arguments.tile;
+            const int64_t next = tile_begin() + arguments.tile;
             if (exists && lane == lanes - 1 && next < work.end && !tile_restarts(next)) {
-                arguments.kept[kept_index(slot_of(next, slot + 1), n)] = after;
+                arguments.kept[kept_index(slot_of(next, slot() + 1), n)] = after;
             }
             return;
         }
@@ -423,52 +439,53 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         R sum_d = 0;
         R sum_dt = 0;
         const int64_t tiles = (work.end - work.begin + arguments.tile - 1) / arguments.tile;
-        const int64_t slot = first_slot();
-        for (int64_t tile = tiles - 1; tile >= 0; --tile) {
-            const int64_t tile_begin = work.begin + tile * arguments.tile;
-            const int tile_steps = steps_of(tile_begin);
+        const int64_t last_tile = work.begin + (tiles - 1) * arguments.tile;
+        for (int64_t at = last_tile; at >= work.begin; at = tile_begin() - arguments.tile) {
+            take_tile(at, first_slot() + (at - work.begin) / arguments.tile);
+            const int tile_steps = steps_of(at);
             R s[steps];
             R x[steps]; // u, then s u
             R gy[steps];
             R of_input[steps]; // sum over states of Re(g conj(b))
             R of_rate[steps];  // of Re(w conj(a))
             R y[steps];
-            const R sum = load_s(tile_begin, tile_steps, s);
-            this->load(params.u, tile_begin, tile_steps, x);
-            load_gy(tile_begin, tile_steps, gy);
+            const R sum = load_s(at, tile_steps, s);
+            this->load(params.u, at, tile_steps, x);
+            load_gy(at, tile_steps, gy);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
                 of_input[i] = of_rate[i] = 0;
                 y[i] = own_skip * x[i];
                 x[i] *= s[i];
             }
-            each_staged(tile_begin, tile_steps, true, [&](int64_t first, int count) {
+            each_staged(true, [&](int64_t first, int count) {
 #pragma unroll 1
                 for (int j = 0; j < count; ++j) {
-                    differentiate(first + j, j, slot + tile, tile_begin, tile == tiles - 1, sum, s, x, gy, of_input, of_rate,
-                                  y);
+                    differentiate(first + j, j, sum, s, x, gy, of_input, of_rate, y);
                 }
                 if (arguments.parts_b || arguments.parts_c) {
                     __syncthreads();
-                    add_warps(arguments.parts_b, 0, first, count, tile_begin, tile_steps, adds);
-                    add_warps(arguments.parts_c, 1, first, count, tile_begin, tile_steps, adds);
+                    add_warps(arguments.parts_b, 0, first, count, adds);
+                    add_warps(arguments.parts_c, 1, first, count, adds);
                 }
             });
+            const int64_t own_begin = tile_begin();
+            const int own_steps = steps_of(own_begin);
             R grad[steps];
             if (params.grad_z.data) {
                 R z[steps];
-                this->load(params.z, tile_begin, tile_steps, z);
-                this->load(params.grad_y, tile_begin, tile_steps, grad);
+                this->load(params.z, own_begin, own_steps, z);
+                this->load(params.grad_y, own_begin, own_steps, grad);
 #pragma unroll
                 for (int i = 0; i < steps; ++i) {
                     const R sigmoid = logistic(z[i]);
                     grad[i] *= y[i] * (sigmoid * multiply_add(z[i], 1 - sigmoid, R(1)));
                 }
-                this->store(params.grad_z, tile_begin, tile_steps, grad);
+                this->store(params.grad_z, own_begin, own_steps, grad);
             }
-            const unsigned there = this->own_steps(tile_begin, tile_steps);
+            const unsigned there = this->own_steps(own_begin, own_steps);
             // u again, which need not stay in registers for that long.
-            this->load(params.u, tile_begin, tile_steps, x);
+            this->load(params.u, own_begin, own_steps, x);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
                 const R own_gy = gy[i] * to_gy;
@@ -481,11 +498,11 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
                 sum_dt += there >> i & 1 ? of_rate[i] : R(0);
             }
             if (params.grad_u.data) {
-                this->store(params.grad_u, tile_begin, tile_steps, grad);
+                this->store(params.grad_u, own_begin, own_steps, grad);
             }
             if (params.grad_dt.data) {
-                this->store(params.grad_dt, tile_begin,
-                            SSM_MUTATE("selective_scan_backward.cuda.off_by_one_tail", tile_steps, tile_steps - 1), of_rate);
+                this->store(params.grad_dt, own_begin,
+                            SSM_MUTATE("selective_scan_backward.cuda.off_by_one_tail", own_steps, own_steps - 1), of_rate);
             }
         }
         sum_d = sum_of_lanes(sum_d);
@@ -507,16 +524,16 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     }
 
     // One state back through a tile.
-    SSM_DEVICE void differentiate(int64_t n, int row_index, int64_t slot, int64_t tile_begin, bool is_last, R sum,
-                                  const R (&s)[steps], const R (&x)[steps], const R (&gy)[steps], R (&of_input)[steps],
-                                  R (&of_rate)[steps], R (&y)[steps]) const {
+    SSM_DEVICE void differentiate(int64_t n, int row_index, R sum, const R (&s)[steps], const R (&x)[steps],
+                                  const R (&gy)[steps], R (&of_input)[steps], R (&of_rate)[steps], R (&y)[steps]) const {
+        const bool is_last = tile_begin() + arguments.tile >= work.end;
         const int64_t index = exists ? chunk_index(work.chunk, n) : 0;
         const auto a = prepared(rate(n));
         S before = number<S>(0);
         S behind = number<S>(0);
         if (exists) {
             if (this->takes_state()) {
-                before = arguments.kept[kept_index(slot_of(tile_begin, slot), n)];
+                before = arguments.kept[kept_index(slot(), n)];
             }
             behind = is_last ? behind_chunk(n)
                              : SSM_MUTATE("selective_scan_backward.cuda.dropped_carry", arguments.carried[index], S{});
@@ -593,7 +610,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         grad_a = sum_of_lanes(grad_a);
         if (exists && lane == 0) {
             arguments.sums_a[index] = is_last ? grad_a : arguments.sums_a[index] + grad_a;
-            if (tile_begin > work.begin) {
+            if (tile_begin() > work.begin) {
                 arguments.carried[index] = before_steps;
             } else if (work.chunk == 0 && params.grad_initial_state) {
                 static_cast<S*>(params.grad_initial_state)[state_index(n)] = before_steps;
@@ -664,8 +681,9 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     }
 
     // The sums of the warps into the block's part.
-    SSM_DEVICE void add_warps(S* part, int which, int64_t first, int count, int64_t tile_begin, int tile_steps,
-                              bool adds) const {
+    SSM_DEVICE void add_warps(S* part, int which, int64_t first, int count, bool adds) const {
+        const int64_t tile_begin = this->tile_begin();
+        const int tile_steps = steps_of(tile_begin);
         if (!part) {
             return;
         }

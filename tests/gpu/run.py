@@ -391,6 +391,66 @@ def check_selective_scan_backward(context, results, dtype, batch, channels, grou
     results.add("selective_scan_backward", label + ", ten runs", 0.0 if same else np.inf, 0.0, "runs differ")
 
 
+def check_sequence_ids(context, results, operation, dtype, batch, channels, length):
+    """seq_idx against calls on each sequence by itself; rows of long and of short sequences, padding holds NaN."""
+    uniform, wide_uniform, random = randoms(17, dtype), randoms(18, state_type(dtype)), np.random.default_rng(19)
+    sequence, per_step = (batch, channels, length), (batch, 2, 16, length)
+    scan, backward = operation.startswith("selective_scan"), operation.endswith("_backward")
+    if scan:
+        inputs = dict(u=uniform(sequence), dt=uniform(sequence), a=wide_uniform((channels, 16), -8, -0.5), b=uniform(per_step),
+                      c=uniform(per_step), d=wide_uniform((channels,)), z=uniform(sequence),
+                      dt_bias=wide_uniform((channels,), -4, -1), initial_state=wide_uniform((batch, channels, 16)))
+        settings = dict(dt_softplus=1)
+    else:
+        inputs = dict(x=uniform(sequence), weight=wide_uniform((channels, 4)), bias=wide_uniform((channels,)),
+                      initial_state=wide_uniform((batch, channels, 3)))
+        settings = dict(activation=ssmcuda.ACTIVATIONS["silu"])
+    outputs = dict(y=inputs["u" if scan else "x"], last_state=inputs["initial_state"])
+    if backward:
+        outputs = {"grad_" + name: array for name, array in inputs.items()}
+        inputs.update(grad_y=uniform(sequence), grad_last_state=wide_uniform(inputs["initial_state"].shape))
+    has_time = lambda array: array.ndim > 2 and array.shape[-1] == length
+    ids = np.stack([np.cumsum(random.random(length) < (0.005 if row % 2 else 0.2)) for row in range(batch)]).astype(np.int32)
+    ids[:, int(0.8 * length):] = -1
+    ids[random.random(ids.shape) < 0.1] = -1
+
+    def call(inputs, outputs):
+        device = {name: context.empty(array.shape, array.dtype) for name, array in outputs.items()}
+        context.run(operation, **{name: context.to_device(np.ascontiguousarray(array)) for name, array in inputs.items()},
+                    **device, **settings)
+        return {name: tensor.to_host() for name, tensor in device.items()}
+
+    expected = {name: np.zeros(array.shape, np.float64) for name, array in outputs.items()}
+    for row in range(batch):
+        steps = np.flatnonzero(ids[row] >= 0)
+        sequences = np.split(steps, np.flatnonzero(np.diff(ids[row][steps])) + 1)
+        for index, own in enumerate(sequences):
+            def part(name, array):
+                if has_time(array):
+                    return array[row:row + 1][..., own]
+                if "state" not in name:
+                    return array
+                kept = index + 1 == len(sequences) if "last" in name else index == 0
+                return array[row:row + 1] * kept
+            given = call({name: part(name, array) for name, array in inputs.items()},
+                         {name: part(name, array) for name, array in outputs.items()})
+            for name, array in given.items():
+                if has_time(outputs[name]):
+                    expected[name][row][..., own] = array[0]
+                elif "state" not in name:
+                    expected[name] += array
+                elif index + 1 == len(sequences) if "last" in name else index == 0:
+                    expected[name][row] = array[0]
+    for name, array in inputs.items():
+        if has_time(array):
+            for row in range(batch):
+                array[row][..., ids[row] < 0] = np.nan
+    actual = call({**inputs, "seq_idx": ids}, outputs)
+    label = f"{np.dtype(dtype).name} {batch}x{channels}x{length} sequence ids"
+    worst = max(error_of(actual[name], array) for name, array in expected.items())
+    results.add(operation, label, worst, 8 * TOLERANCES[np.dtype(dtype).name])
+
+
 def check_selective_state_update(context, results, dtype, state_dtype, batch, heads, channels, groups, states, slots):
     """One step of heads that share a, dt, d and dt_bias, or where heads is 0 of channels with their own; in slots of a cache."""
     uniform, wide_uniform, state_uniform = randoms(11, dtype), randoms(12, state_type(dtype)), randoms(13, state_dtype)
@@ -565,6 +625,12 @@ def run_checks(context, results, only, lengths):
                 for channels_last in (False, True):
                     results.attempt("associative_scan", f"{np.dtype(dtype).name} {length}", lambda: check_associative_scan(
                         context, results, dtype, (2, 3, length), channels_last))
+    for operation in ("selective_scan", "selective_scan_backward", "causal_conv1d", "causal_conv1d_backward"):
+        if wanted(operation):
+            for dtype, channels, length in ((np.float32, 6, 300), (np.float16, 6, 300), (np.float32, 130, 90),
+                                            (np.float64, 2, 200)):
+                results.attempt(operation, f"{np.dtype(dtype).name} ids", lambda: check_sequence_ids(
+                    context, results, operation, dtype, 2, channels, length))
     if wanted("selective_state_update"):
         for dtype, state_dtype in ((np.float32, np.float32), (np.float32, np.float16), (np.float16, np.float32),
                                    (np.float16, np.float16), (np.float64, np.float64)):

@@ -319,6 +319,9 @@ namespace SsmCuda.Interop
         public DLTensor* Y;
         /// <summary>out optional (R,D,N): the type of a.</summary>
         public DLTensor* LastState;
+        /// <summary>in optional (B,L): int32, the sequence of each step; negative is padding. Not beside
+        /// cu_seqlens.</summary>
+        public DLTensor* SeqIdx;
     }
 
     /// <summary>Gradients of selective_scan. With g_t what the loss depends on h_t by, e_t = exp(s_t a) and gy = grad_y
@@ -376,6 +379,8 @@ namespace SsmCuda.Interop
         public DLTensor* GradDtBias;
         /// <summary>out optional (R,D,N): the type of a.</summary>
         public DLTensor* GradInitialState;
+        /// <summary>in optional (B,L): int32, as in the forward call.</summary>
+        public DLTensor* SeqIdx;
     }
 
     /// <summary>One step of a selective scan, or T of them, on a state that stays where it is: what a model runs for each
@@ -446,6 +451,9 @@ namespace SsmCuda.Interop
         /// <summary>out optional (R,D,W-1): the state type of x, the last W-1 steps; of initial_state too where L is
         /// less.</summary>
         public DLTensor* LastState;
+        /// <summary>in optional (B,L): int32, the sequence of each step; negative is padding, which the taps pass over.
+        /// Steps of the last state that lie before its sequence are zero. Not beside cu_seqlens.</summary>
+        public DLTensor* SeqIdx;
     }
 
     /// <summary>Gradients of causal_conv1d. With z the sum before act, computed again, and g = grad_y act'(z): grad_x_t =
@@ -481,6 +489,8 @@ namespace SsmCuda.Interop
         public DLTensor* GradBias;
         /// <summary>out optional (R,D,W-1): the state type of x.</summary>
         public DLTensor* GradInitialState;
+        /// <summary>in optional (B,L): int32, as in the forward call.</summary>
+        public DLTensor* SeqIdx;
     }
 
     /// <summary>Mamba-2's state space duality, chunk by chunk as matrix products. With s = dt + dt_bias, through softplus

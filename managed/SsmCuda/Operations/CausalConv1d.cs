@@ -19,6 +19,12 @@ public ref struct CausalConv1dOptions
     /// concatenation.</summary>
     public ReadOnlyTensorView CuSeqlens;
 
+    /// <summary>(B,L) of int: the sequence that each step belongs to. Where it differs from the id of the step before, padding
+    /// passed over, the sequence starts anew and no tap reaches back; an id may come back. The first id of a row keeps the
+    /// initial state. A negative id is padding: the taps pass over it, whatever it holds, and y is 0 there. The last state holds
+    /// the last steps of the last sequence, zero before them. Not beside CuSeqlens.</summary>
+    public ReadOnlyTensorView SeqIdx;
+
     /// <summary>Output (R,D,W-1) of the state type of x: the last W-1 steps, those of the initial state among them where the
     /// sequence is shorter.</summary>
     public TensorView LastState;
@@ -54,7 +60,8 @@ public sealed unsafe partial class SsmContext
         in CausalConv1dOptions options, ulong* workspace)
     {
         fixed (byte* px = x, pWeight = weight, py = y, pBias = options.Bias, pInitialState = options.InitialState,
-               pCuSeqlens = options.CuSeqlens, pLastState = options.LastState)
+               pCuSeqlens = options.CuSeqlens, pLastState = options.LastState,
+               pSeqIdx = options.SeqIdx)
         {
             using var call = new Call(this);
             SsmCausalConv1dArgs args = new()
@@ -68,6 +75,7 @@ public sealed unsafe partial class SsmContext
                 CuSeqlens = call.Bind(options.CuSeqlens, pCuSeqlens, "cu_seqlens"),
                 Y = call.Bind(y, py, "y"),
                 LastState = call.Bind(options.LastState, pLastState, "last_state"),
+                SeqIdx = call.Bind(options.SeqIdx, pSeqIdx, "seq_idx"),
             };
             Check(workspace is null
                 ? NativeMethods.CausalConv1d(Handle, &args)

@@ -19,6 +19,9 @@ public ref struct CausalConv1dBackwardOptions
     /// <summary>(S+1) of long, as in the forward call.</summary>
     public ReadOnlyTensorView CuSeqlens;
 
+    /// <summary>(B,L) of int, as in the forward call; gradients are 0 where it is negative.</summary>
+    public ReadOnlyTensorView SeqIdx;
+
     /// <summary>(R,D,W-1): the gradient of the loss by the last state; zero if absent.</summary>
     public ReadOnlyTensorView GradLastState;
 
@@ -65,7 +68,8 @@ public sealed unsafe partial class SsmContext
     {
         fixed (byte* px = x, pWeight = weight, pGradY = gradY, pBias = options.Bias, pInitialState = options.InitialState,
                pCuSeqlens = options.CuSeqlens, pGradLastState = options.GradLastState, pGradX = options.GradX,
-               pGradWeight = options.GradWeight, pGradBias = options.GradBias, pGradInitialState = options.GradInitialState)
+               pGradWeight = options.GradWeight, pGradBias = options.GradBias, pGradInitialState = options.GradInitialState,
+               pSeqIdx = options.SeqIdx)
         {
             using var call = new Call(this);
             SsmCausalConv1dBackwardArgs args = new()
@@ -83,6 +87,7 @@ public sealed unsafe partial class SsmContext
                 GradWeight = call.Bind(options.GradWeight, pGradWeight, "grad_weight"),
                 GradBias = call.Bind(options.GradBias, pGradBias, "grad_bias"),
                 GradInitialState = call.Bind(options.GradInitialState, pGradInitialState, "grad_initial_state"),
+                SeqIdx = call.Bind(options.SeqIdx, pSeqIdx, "seq_idx"),
             };
             Check(workspace is null
                 ? NativeMethods.CausalConv1dBackward(Handle, &args)

@@ -25,6 +25,11 @@ public ref struct SelectiveScanOptions
     /// concatenation.</summary>
     public ReadOnlyTensorView CuSeqlens;
 
+    /// <summary>(B,L) of int: the sequence that each step belongs to. Where it differs from the id of the step before, padding
+    /// passed over, the sequence starts anew; an id may come back. The first id of a row keeps the initial state. A negative id
+    /// is padding: the step is as though absent, whatever it holds, and y is 0 there. Not beside CuSeqlens.</summary>
+    public ReadOnlyTensorView SeqIdx;
+
     /// <summary>Output (R,D,N) of the type of a: the state after the last step.</summary>
     public TensorView LastState;
 }
@@ -63,7 +68,8 @@ public sealed unsafe partial class SsmContext
         in ReadOnlyTensorView b, in ReadOnlyTensorView c, in TensorView y, in SelectiveScanOptions options, ulong* workspace)
     {
         fixed (byte* pu = u, pdt = dt, pa = a, pb = b, pc = c, py = y, pd = options.D, pz = options.Z, pDtBias = options.DtBias,
-               pInitialState = options.InitialState, pCuSeqlens = options.CuSeqlens, pLastState = options.LastState)
+               pInitialState = options.InitialState, pCuSeqlens = options.CuSeqlens, pLastState = options.LastState,
+               pSeqIdx = options.SeqIdx)
         {
             using var call = new Call(this);
             SsmSelectiveScanArgs args = new()
@@ -82,6 +88,7 @@ public sealed unsafe partial class SsmContext
                 CuSeqlens = call.Bind(options.CuSeqlens, pCuSeqlens, "cu_seqlens"),
                 Y = call.Bind(y, py, "y"),
                 LastState = call.Bind(options.LastState, pLastState, "last_state"),
+                SeqIdx = call.Bind(options.SeqIdx, pSeqIdx, "seq_idx"),
             };
             Check(workspace is null
                 ? NativeMethods.SelectiveScan(Handle, &args)

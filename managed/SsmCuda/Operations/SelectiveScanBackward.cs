@@ -24,6 +24,9 @@ public ref struct SelectiveScanBackwardOptions
     /// <summary>(S+1) of long, as in the forward call.</summary>
     public ReadOnlyTensorView CuSeqlens;
 
+    /// <summary>(B,L) of int, as in the forward call; gradients are 0 where it is negative.</summary>
+    public ReadOnlyTensorView SeqIdx;
+
     /// <summary>(R,D,N) of the type of a: the gradient of the loss by the last state; zero if absent.</summary>
     public ReadOnlyTensorView GradLastState;
 
@@ -93,7 +96,8 @@ public sealed unsafe partial class SsmContext
                pDtBias = options.DtBias, pInitialState = options.InitialState, pCuSeqlens = options.CuSeqlens,
                pGradLastState = options.GradLastState, pGradU = options.GradU, pGradDt = options.GradDt, pGradA = options.GradA,
                pGradB = options.GradB, pGradC = options.GradC, pGradD = options.GradD, pGradZ = options.GradZ,
-               pGradDtBias = options.GradDtBias, pGradInitialState = options.GradInitialState)
+               pGradDtBias = options.GradDtBias, pGradInitialState = options.GradInitialState,
+               pSeqIdx = options.SeqIdx)
         {
             using var call = new Call(this);
             SsmSelectiveScanBackwardArgs args = new()
@@ -121,6 +125,7 @@ public sealed unsafe partial class SsmContext
                 GradZ = call.Bind(options.GradZ, pGradZ, "grad_z"),
                 GradDtBias = call.Bind(options.GradDtBias, pGradDtBias, "grad_dt_bias"),
                 GradInitialState = call.Bind(options.GradInitialState, pGradInitialState, "grad_initial_state"),
+                SeqIdx = call.Bind(options.SeqIdx, pSeqIdx, "seq_idx"),
             };
             Check(workspace is null
                 ? NativeMethods.SelectiveScanBackward(Handle, &args)

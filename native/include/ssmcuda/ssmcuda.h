@@ -21,6 +21,12 @@
  *   - Packed batches: cu_seqlens is int64 (S+1), first 0, last L, non-decreasing, on the operation's device; B = 1
  *     and time is the concatenation. The values are checked on the CPU; a GPU cannot look at them without waiting,
  *     so there values out of range are clamped into the sequence and the result is unspecified, never unsafe.
+ *   - Sequence ids: seq_idx is int32 (B,L), any values. seq_idx[b,t] >= 0 names the sequence that a step belongs to; where
+ *     it differs from the id of the step before, padding passed over, the sequence starts anew: its state is zero, and
+ *     nothing reaches it from before. An id may come back and is a new sequence then. The first id of a row keeps the
+ *     initial state. A negative id is padding: the step is as though absent. It changes no state, what it holds (NaN even)
+ *     has no effect, outputs and gradients there are 0, and a last state is that after the last step that is none. Not
+ *     beside cu_seqlens. (seq_idx of ssd knows no padding: there every change of the id is a restart.)
  *   - Zero-sized tensors are success with nothing written, except that a last state becomes the initial state
  *     (zero if absent, of a scan the operator's identity) where only the length is zero.
  *   - An operation is asynchronous on the context's stream (the CPU finishes before it returns), allocates nothing
@@ -344,6 +350,8 @@ typedef struct ssm_selective_scan_args {
     const DLTensor* y;
     /** out optional (R,D,N): the type of a. */
     const DLTensor* last_state;
+    /** in optional (B,L): int32, the sequence of each step; negative is padding. Not beside cu_seqlens. */
+    const DLTensor* seq_idx;
 } ssm_selective_scan_args;
 SSM_API int32_t ssm_selective_scan(ssm_context* context, const ssm_selective_scan_args* args);
 SSM_API int32_t ssm_selective_scan_workspace(ssm_context* context, const ssm_selective_scan_args* args, uint64_t* bytes);
@@ -401,6 +409,8 @@ typedef struct ssm_selective_scan_backward_args {
     const DLTensor* grad_dt_bias;
     /** out optional (R,D,N): the type of a. */
     const DLTensor* grad_initial_state;
+    /** in optional (B,L): int32, as in the forward call. */
+    const DLTensor* seq_idx;
 } ssm_selective_scan_backward_args;
 SSM_API int32_t ssm_selective_scan_backward(ssm_context* context, const ssm_selective_scan_backward_args* args);
 SSM_API int32_t ssm_selective_scan_backward_workspace(ssm_context* context, const ssm_selective_scan_backward_args* args,
@@ -468,6 +478,9 @@ typedef struct ssm_causal_conv1d_args {
     const DLTensor* y;
     /** out optional (R,D,W-1): the state type of x, the last W-1 steps; of initial_state too where L is less. */
     const DLTensor* last_state;
+    /** in optional (B,L): int32, the sequence of each step; negative is padding, which the taps pass over. Steps of the last
+     *  state that lie before its sequence are zero. Not beside cu_seqlens. */
+    const DLTensor* seq_idx;
 } ssm_causal_conv1d_args;
 SSM_API int32_t ssm_causal_conv1d(ssm_context* context, const ssm_causal_conv1d_args* args);
 SSM_API int32_t ssm_causal_conv1d_workspace(ssm_context* context, const ssm_causal_conv1d_args* args, uint64_t* bytes);
@@ -502,6 +515,8 @@ typedef struct ssm_causal_conv1d_backward_args {
     const DLTensor* grad_bias;
     /** out optional (R,D,W-1): the state type of x. */
     const DLTensor* grad_initial_state;
+    /** in optional (B,L): int32, as in the forward call. */
+    const DLTensor* seq_idx;
 } ssm_causal_conv1d_backward_args;
 SSM_API int32_t ssm_causal_conv1d_backward(ssm_context* context, const ssm_causal_conv1d_backward_args* args);
 SSM_API int32_t ssm_causal_conv1d_backward_workspace(ssm_context* context, const ssm_causal_conv1d_backward_args* args,

@@ -9,7 +9,7 @@ namespace {
 
 // The checked call.
 struct CausalConv1d : Call<CausalConv1dParams> {
-    const Tensor *x, *weight, *bias, *initial_state, *cu_seqlens, *y, *last_state;
+    const Tensor *x, *weight, *bias, *initial_state, *cu_seqlens, *y, *last_state, *seq_idx;
 
     CausalConv1d(const ssm_context& context, const ssm_causal_conv1d_args* given, Purpose purpose) : Call(context, purpose) {
         const auto args = read_arguments(given);
@@ -20,6 +20,7 @@ struct CausalConv1d : Call<CausalConv1dParams> {
         cu_seqlens = &contract.optional_input("cu_seqlens", args.cu_seqlens);
         y = &contract.output("y", args.y);
         last_state = &contract.optional_output("last_state", args.last_state);
+        seq_idx = &contract.optional_input("seq_idx", args.seq_idx);
         params.silu = read_activation(args.activation);
 
         expect_type(*x, {DataType::float32, DataType::float64, DataType::float16, DataType::bfloat16});
@@ -35,6 +36,7 @@ struct CausalConv1d : Call<CausalConv1dParams> {
         for (const Tensor* tensor : {initial_state, last_state})
             expect_shape(*tensor, {rows, channels, params.width - 1});
         expect_shape(*y, {batch, channels, length});
+        expect_seq_idx(*seq_idx, shape);
 
         contract.expect_outputs_apart();
 
@@ -50,6 +52,7 @@ struct CausalConv1d : Call<CausalConv1dParams> {
         plan.add_compact(params.bias, *bias);
         plan.add_compact(params.initial_state, *initial_state);
         plan.add_compact(params.last_state, *last_state);
+        plan.add_compact(params.seq_idx, *seq_idx);
     }
 };
 

@@ -11,6 +11,7 @@ namespace {
 struct CausalConv1dBackward : Call<CausalConv1dBackwardParams> {
     const Tensor *x, *weight, *bias, *initial_state, *cu_seqlens, *grad_y, *grad_last_state;
     const Tensor *grad_x, *grad_weight, *grad_bias, *grad_initial_state;
+    const Tensor* seq_idx;
 
     CausalConv1dBackward(const ssm_context& context, const ssm_causal_conv1d_backward_args* given, Purpose purpose)
         : Call(context, purpose) {
@@ -26,6 +27,7 @@ struct CausalConv1dBackward : Call<CausalConv1dBackwardParams> {
         grad_weight = &contract.optional_output("grad_weight", args.grad_weight);
         grad_bias = &contract.optional_output("grad_bias", args.grad_bias);
         grad_initial_state = &contract.optional_output("grad_initial_state", args.grad_initial_state);
+        seq_idx = &contract.optional_input("seq_idx", args.seq_idx);
         params.silu = read_activation(args.activation);
 
         expect_type(*x, {DataType::float32, DataType::float64, DataType::float16, DataType::bfloat16});
@@ -46,6 +48,7 @@ struct CausalConv1dBackward : Call<CausalConv1dBackwardParams> {
         for (const Tensor* tensor : {grad_y, grad_x})
             expect_shape(*tensor, {batch, channels, length});
         expect_shape(*grad_weight, {channels, params.width});
+        expect_seq_idx(*seq_idx, shape);
 
         contract.expect_outputs_apart();
 
@@ -66,6 +69,7 @@ struct CausalConv1dBackward : Call<CausalConv1dBackwardParams> {
         plan.add_compact(params.grad_weight, *grad_weight);
         plan.add_compact(params.grad_bias, *grad_bias);
         plan.add_compact(params.grad_initial_state, *grad_initial_state);
+        plan.add_compact(params.seq_idx, *seq_idx);
     }
 };
 

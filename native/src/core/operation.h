@@ -73,6 +73,14 @@ class Call {
         return shape;
     }
 
+    // seq_idx (B,L): the sequence of each step, negative where it is padding.
+    void expect_seq_idx(const Tensor& seq_idx, const SequenceShape& shape) const {
+        expect_type(seq_idx, DataType::int32);
+        expect_shape(seq_idx, {shape.batch, shape.length});
+        if (seq_idx && *packed_by)
+            fail_argument("seq_idx", "NULL beside cu_seqlens, as either says where sequences start", "a tensor");
+    }
+
     uint64_t own_bytes(const ssm_context& context, WorkspaceFunction workspace) const {
         uint64_t own = 0;
         context.call(context.backend.*workspace, &params, &own);

@@ -9,7 +9,7 @@ namespace {
 
 // The checked call.
 struct SelectiveScan : Call<SelectiveScanParams> {
-    const Tensor *u, *dt, *a, *b, *c, *d, *z, *dt_bias, *initial_state, *cu_seqlens, *y, *last_state;
+    const Tensor *u, *dt, *a, *b, *c, *d, *z, *dt_bias, *initial_state, *cu_seqlens, *y, *last_state, *seq_idx;
 
     SelectiveScan(const ssm_context& context, const ssm_selective_scan_args* given, Purpose purpose)
         : Call(context, purpose) {
@@ -26,6 +26,7 @@ struct SelectiveScan : Call<SelectiveScanParams> {
         cu_seqlens = &contract.optional_input("cu_seqlens", args.cu_seqlens);
         y = &contract.output("y", args.y);
         last_state = &contract.optional_output("last_state", args.last_state);
+        seq_idx = &contract.optional_input("seq_idx", args.seq_idx);
         params.dt_softplus = read_bool("dt_softplus", args.dt_softplus);
 
         expect_type(*u, {DataType::float32, DataType::float64, DataType::float16, DataType::bfloat16});
@@ -52,6 +53,7 @@ struct SelectiveScan : Call<SelectiveScanParams> {
         for (const Tensor* tensor : {initial_state, last_state})
             expect_shape(*tensor, {rows, channels, states});
         params.groups = expect_state_sequences({b, c}, params.type, params.state, batch, channels, states, length);
+        expect_seq_idx(*seq_idx, shape);
 
         contract.expect_outputs_apart();
 
@@ -74,6 +76,7 @@ struct SelectiveScan : Call<SelectiveScanParams> {
         plan.add_compact(params.dt_bias, *dt_bias);
         plan.add_compact(params.initial_state, *initial_state);
         plan.add_compact(params.last_state, *last_state);
+        plan.add_compact(params.seq_idx, *seq_idx);
     }
 };
 

@@ -11,6 +11,7 @@ namespace {
 struct SelectiveScanBackward : Call<SelectiveScanBackwardParams> {
     const Tensor *u, *dt, *a, *b, *c, *d, *z, *dt_bias, *initial_state, *cu_seqlens, *grad_y, *grad_last_state;
     const Tensor *grad_u, *grad_dt, *grad_a, *grad_b, *grad_c, *grad_d, *grad_z, *grad_dt_bias, *grad_initial_state;
+    const Tensor* seq_idx;
 
     SelectiveScanBackward(const ssm_context& context, const ssm_selective_scan_backward_args* given, Purpose purpose)
         : Call(context, purpose) {
@@ -36,6 +37,7 @@ struct SelectiveScanBackward : Call<SelectiveScanBackwardParams> {
         grad_z = &contract.optional_output("grad_z", args.grad_z);
         grad_dt_bias = &contract.optional_output("grad_dt_bias", args.grad_dt_bias);
         grad_initial_state = &contract.optional_output("grad_initial_state", args.grad_initial_state);
+        seq_idx = &contract.optional_input("seq_idx", args.seq_idx);
         params.dt_softplus = read_bool("dt_softplus", args.dt_softplus);
 
         expect_type(*u, {DataType::float32, DataType::float64, DataType::float16, DataType::bfloat16});
@@ -67,6 +69,7 @@ struct SelectiveScanBackward : Call<SelectiveScanBackwardParams> {
         expect_like(*grad_c, *c);
         if (*grad_z && !*z)
             fail_argument("z", "a tensor, as grad_z is wanted", "NULL");
+        expect_seq_idx(*seq_idx, shape);
 
         contract.expect_outputs_apart();
 
@@ -105,6 +108,7 @@ struct SelectiveScanBackward : Call<SelectiveScanBackwardParams> {
         plan.add_compact(params.grad_d, *grad_d);
         plan.add_compact(params.grad_dt_bias, *grad_dt_bias);
         plan.add_compact(params.grad_initial_state, *grad_initial_state);
+        plan.add_compact(params.seq_idx, *seq_idx);
     }
 
     static void expect_like(const Tensor& gradient, const Tensor& of) {

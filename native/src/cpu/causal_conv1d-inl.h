@@ -11,6 +11,8 @@
 #include "cpu/causal_conv1d.h"
 #include "cpu/math-inl.h"
 
+#include <cstring>
+
 HWY_BEFORE_NAMESPACE();
 namespace ssm::cpu::HWY_NAMESPACE {
 namespace {
@@ -88,6 +90,19 @@ HWY_INLINE void scatter(const Lineup& lineup, const typename Traits<S>::Lane* fr
         else
             store_some(to, x, lineup.channels);
     }
+}
+
+// Zeros where steps [from, to) are padding, in channels [first, last): s begins at step 0 of the channel `first`.
+template <class S>
+void clear_gaps(const SequenceRuns& runs, Layout layout, S* s, const Sequence& strides, int64_t channels, int64_t from,
+                int64_t to) {
+    runs.for_each_gap(from, to, [&](int64_t begin, int64_t end) {
+        const bool by_time = layout == Layout::time_contiguous;
+        const int64_t rows = by_time ? channels : end - begin, row_size = by_time ? end - begin : channels;
+        S* row = s + begin * strides.time_stride;
+        for (int64_t i = 0; i < rows; ++i, row += by_time ? strides.channel_stride : strides.time_stride)
+            std::memset(static_cast<void*>(row), 0, static_cast<size_t>(row_size) * sizeof(S));
+    });
 }
 
 // The parameters of the lanes' channels, one vector for each of `count` columns of a matrix (channels, count); null is zero.

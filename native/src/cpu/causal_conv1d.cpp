@@ -29,10 +29,14 @@ class CausalConv1d {
         const int64_t first = task % plan.blocks * plan.channel_block;
         const int64_t last = std::min(p.shape.channels, first + plan.channel_block);
         const int64_t begin = tile * plan.tile, end = std::min(p.shape.length, begin + plan.tile);
+        runs = plan.runs.row(p.workspace.data, batch);
+        if (p.seq_idx)
+            clear_gaps(runs, p.shape.layout, at(p.y, batch, first, 0), p.y, last - first, begin,
+                       SSM_MUTATE("causal_conv1d.cpu.padding_left", end, end - 1));
         if (p.shape.layout == Layout::time_contiguous) {
             for (int64_t channel = first; channel < last; ++channel) {
                 line_up_at(channel, last, all_weights, all_biases);
-                for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { run_piece(batch, channel, piece); });
+                run_steps(batch, channel, begin, end);
             }
         } else {
             // A few steps of all the task's channels at a time: runs of neighbours in memory. Where x goes to y without a
@@ -43,8 +47,7 @@ class CausalConv1d {
                 for (int64_t channel = first; channel < last; channel += n) {
                     const int64_t place = channel - first;
                     line_up_at(channel, last, all_weights + place * p.width, all_biases + place, t == begin);
-                    for_each_piece(p.shape, batch, t, std::min(end, t + few_steps),
-                                   [&](const Piece& piece) { run_piece(batch, channel, piece); });
+                    run_steps(batch, channel, t, std::min(end, t + few_steps));
                 }
         }
         if (plan.stream)
@@ -63,14 +66,78 @@ class CausalConv1d {
         spread(lineup, p.bias ? static_cast<const Lane*>(p.bias) + channel : nullptr, 1, bias_of);
     }
 
-    void run_piece(int64_t batch, int64_t channel, const Piece& piece) {
-        const SequencePart part = part_of(p.shape, piece);
-        const int64_t state_at = (piece.row * p.shape.channels + channel) * history;
-        x = static_cast<const S*>(p.x.data) + batch * p.x.batch_stride + channel * p.x.channel_stride +
-            part.start * p.x.time_stride;
-        y = static_cast<S*>(p.y.data) + batch * p.y.batch_stride + channel * p.y.channel_stride +
-            part.start * p.y.time_stride;
-        state = p.initial_state ? static_cast<const Lane*>(p.initial_state) + state_at : nullptr;
+    S* at(const Sequence& s, int64_t batch, int64_t channel, int64_t t) const {
+        return static_cast<S*>(s.data) + batch * s.batch_stride + channel * s.channel_stride + t * s.time_stride;
+    }
+    // The state of the first of the lanes' channels.
+    const Lane* initial_state_of(int64_t row, int64_t channel) const {
+        return p.initial_state ? static_cast<const Lane*>(p.initial_state) + (row * p.shape.channels + channel) * history
+                               : nullptr;
+    }
+    void leave_state_of(int64_t row, int64_t channel, int64_t length) {
+        if (p.last_state)
+            leave_state(length, static_cast<Lane*>(p.last_state) + (row * p.shape.channels + channel) * history);
+    }
+
+    // Steps [begin, end) of the lanes' channels.
+    void run_steps(int64_t batch, int64_t channel, int64_t begin, int64_t end) {
+        if (p.seq_idx)
+            return run_runs(batch, channel, begin, end);
+        for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) {
+            const SequencePart part = part_of(p.shape, piece);
+            x = at(p.x, batch, channel, part.start);
+            y = at(p.y, batch, channel, part.start);
+            state = initial_state_of(piece.row, channel);
+            run_part(part);
+            if (piece.ends)
+                leave_state_of(piece.row, channel, part.length);
+        });
+    }
+
+    // Each run is a sequence of its own, whose state is what comes before it in its sequence.
+    void run_runs(int64_t batch, int64_t channel, int64_t begin, int64_t end) {
+        if (runs.count == 0 && begin == 0) { // nothing but padding
+            state = initial_state_of(batch, channel);
+            leave_state_of(batch, channel, 0);
+        }
+        runs.for_each(begin, end, [&](const RunPart& own) {
+            const SequenceRun& run = runs[own.run];
+            const int64_t from = own.time - run.begin, to = from + own.count;
+            const bool is_last = own.run + 1 == runs.count && own.time + own.count == run.end;
+            x = at(p.x, batch, channel, run.begin);
+            y = at(p.y, batch, channel, run.begin);
+            if (from < history || (is_last && run.count() < history))
+                find_state(batch, channel, own.run);
+            run_part({run.begin, run.count(), from, to});
+            if (is_last)
+                leave_state_of(batch, channel, run.count());
+        });
+    }
+
+    // The W - 1 steps before a run: the initial state, zeros, or, where padding lies before it, steps of earlier runs.
+    void find_state(int64_t batch, int64_t channel, int64_t index) {
+        const bool is_first = SSM_MUTATE("causal_conv1d.cpu.state_of_another", runs[index].first, int64_t{0}) == 0;
+        state = is_first ? initial_state_of(batch, channel) : nullptr;
+        if (SSM_MUTATE("causal_conv1d.cpu.taps_stop_at_padding", runs[index].offset, int64_t{0}) == 0)
+            return;
+        int64_t left = history;
+        for (int64_t i = index - 1; i >= runs[index].first && left > 0; --i) {
+            const int64_t some = std::min(left, runs[i].count());
+            left -= some;
+            gather(lineup, static_cast<const S*>(at(p.x, batch, channel, runs[i].end - some)), p.x.time_stride,
+                   static_cast<const Lane*>(nullptr), int64_t{0}, int64_t{0}, some, in);
+            for (int64_t l = 0; l < lineup.channels; ++l)
+                for (int64_t k = 0; k < some; ++k)
+                    joined[l * history + left + k] = in[k * lineup.step + l];
+        }
+        for (int64_t l = 0; l < lineup.channels; ++l)
+            for (int64_t k = 0; k < left; ++k)
+                joined[l * history + k] = state ? state[l * history + history - left + k] : Lane{0};
+        state = joined;
+    }
+
+    // With x, y and state as they are at the sequence's first step.
+    void run_part(const SequencePart& part) {
         int64_t t = part.from;
         if constexpr (std::is_same_v<S, Lane>) {
             if (lineup.by_time || lineup.channels == n) {
@@ -89,8 +156,6 @@ class CausalConv1d {
             }
         }
         buffered(t, SSM_MUTATE("causal_conv1d.cpu.off_by_one_tail", part.to, part.to - (part.to - part.from > 2)));
-        if (piece.ends && p.last_state)
-            leave_state(part.length, static_cast<Lane*>(p.last_state) + state_at);
     }
 
     // Steps [t, to), from buffer to buffer.
@@ -118,12 +183,14 @@ class CausalConv1d {
     const CausalConv1dPlan& plan;
     const int64_t history; // W - 1
     Lineup lineup = {};
+    SequenceRuns runs;
     const S* x = nullptr; // the first step of the sequence at hand
     S* y = nullptr;
     const Lane* state = nullptr;
     const Lane *weights = nullptr, *bias = nullptr; // of the lanes
     alignas(64) Lane all_weights[CausalConv1dPlan::most_weights], all_biases[CausalConv1dPlan::most_neighbours];
     alignas(64) Lane in[(block_vectors + most_history + 1 + apart_vectors) * n], out[block_vectors * n];
+    alignas(64) Lane joined[most_history * n]; // the state of a run behind padding
 };
 
 void causal_conv1d_task(const CausalConv1dParams& p, const CausalConv1dPlan& plan, int64_t task) {
@@ -149,15 +216,19 @@ HWY_EXPORT(causal_conv1d_task);
 int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params) {
     const CausalConv1dParams& p = *params;
     constexpr int64_t task_elements = 32768;
-    const CausalConv1dPlan plan = plan_causal_conv1d(
-        p.shape, p.width, size_of(p.type), context->options.get("causal_conv1d.tile"), task_elements, last_level_cache());
+    CausalConv1dPlan plan = plan_causal_conv1d(p.shape, p.width, size_of(p.type), context->options.get("causal_conv1d.tile"),
+                                               task_elements, last_level_cache());
+    plan.runs = SequenceRunTable(p.shape, p.seq_idx);
+    if (static_cast<uint64_t>(plan.runs.bytes()) > p.workspace.bytes)
+        return fail(error_workspace_too_small, "causal_conv1d: workspace too small");
+    plan.runs.find_runs(p.workspace.data, context->threads);
     const auto run = HWY_DYNAMIC_DISPATCH(causal_conv1d_task);
     parallel_for(plan.tasks(p.shape.batch), context->threads, [&](int64_t task) { run(p, plan, task); });
     return success;
 }
 
-int32_t causal_conv1d_workspace(BackendContext*, const CausalConv1dParams*, uint64_t* bytes) {
-    *bytes = 0;
+int32_t causal_conv1d_workspace(BackendContext*, const CausalConv1dParams* params, uint64_t* bytes) {
+    *bytes = static_cast<uint64_t>(SequenceRunTable(params->shape, params->seq_idx).bytes());
     return success;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/params/causal_conv1d.h"
+#include "cpu/sequence_runs.h"
 #include "cpu/tiles.h"
 
 #include <algorithm>
@@ -16,6 +17,7 @@ struct CausalConv1dPlan {
     int64_t tile;          // steps
     int64_t tiles;         // of a batch element
     bool stream;           // outputs pass the caches by
+    SequenceRunTable runs; // in the workspace, behind what the operation has there itself
 
     // Where channels are contiguous, a task's weights are at hand together.
     static constexpr int64_t most_weights = 8192, most_neighbours = 256;

@@ -23,6 +23,10 @@ struct ParameterSums {
     bool wanted;
 
     int64_t count(int64_t width) const { return wanted ? rows * row_channels * (width + 1) : 0; }
+    // The memory behind them.
+    void* behind(void* base, int64_t width, int64_t size) const {
+        return static_cast<char*>(base) + (count(width) * size + 63) / 64 * 64;
+    }
 };
 } // namespace ssm::cpu
 #endif
@@ -87,10 +91,14 @@ class CausalConv1dBackward {
         const int64_t last = std::min(p.shape.channels, first + plan.channel_block);
         const int64_t begin = tile * plan.tile, end = std::min(p.shape.length, begin + plan.tile);
         std::fill_n(no_bias, n, Lane{0});
+        runs = plan.runs.row(parameters.behind(p.workspace.data, p.width, sizeof(Lane)), batch);
+        if (p.seq_idx && p.grad_x.data)
+            clear_gaps(runs, p.shape.layout, first_of<S>(p.grad_x, batch, first, 0), p.grad_x, last - first, begin,
+                       SSM_MUTATE("causal_conv1d_backward.cpu.padding_left", end, end - 1));
         if (p.shape.layout == Layout::time_contiguous) {
             for (int64_t channel = first; channel < last; ++channel) {
                 line_up_at(channel, last, 0, true);
-                for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { run_piece(batch, channel, piece); });
+                run_steps(batch, channel, begin, end);
                 leave_sums(row, channel);
             }
             return;
@@ -100,8 +108,7 @@ class CausalConv1dBackward {
         for (int64_t t = begin; t < end; t += some_steps)
             for (int64_t channel = first; channel < last; channel += n) {
                 line_up_at(channel, last, channel - first, t == begin);
-                for_each_piece(p.shape, batch, t, std::min(end, t + some_steps),
-                               [&](const Piece& piece) { run_piece(batch, channel, piece); });
+                run_steps(batch, channel, t, std::min(end, t + some_steps));
             }
         for (int64_t channel = first; channel < last; channel += n) {
             line_up_at(channel, last, channel - first, false);
@@ -131,24 +138,101 @@ class CausalConv1dBackward {
         return static_cast<T*>(s.data) + batch * s.batch_stride + channel * s.channel_stride + start * s.time_stride;
     }
 
-    void run_piece(int64_t batch, int64_t channel, const Piece& piece) {
-        const SequencePart part = part_of(p.shape, piece);
-        const int64_t state_at = (piece.row * p.shape.channels + channel) * history;
+    // Steps [begin, end) of the lanes' channels.
+    void run_steps(int64_t batch, int64_t channel, int64_t begin, int64_t end) {
+        if (p.seq_idx)
+            return run_runs(batch, channel, begin, end);
+        for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) {
+            const SequencePart part = part_of(p.shape, piece);
+            take(batch, channel, part.start, piece.row);
+            run_part(part);
+        });
+    }
+
+    // Sequences by their steps without padding, which a sequence's runs hold one after the other.
+    void run_runs(int64_t batch, int64_t channel, int64_t begin, int64_t end) {
+        if (runs.count == 0 && begin == 0) { // nothing but padding
+            take(batch, channel, 0, batch);
+            run_part({0, 0, 0, 0});
+        }
+        for (int64_t i = runs.find(begin); i < runs.count && runs[i].begin < end;) {
+            const SequenceRun& own = runs[i];
+            int64_t last = i;
+            while (last + 1 < runs.count && runs[last + 1].first == own.first && runs[last + 1].begin < end)
+                ++last;
+            take(batch, channel, 0, batch);
+            if (own.first > 0)
+                state = nullptr, grad_initial_state = nullptr;
+            if (own.first != runs[runs.count - 1].first)
+                grad_last_state = SSM_MUTATE("causal_conv1d_backward.cpu.state_of_another", nullptr, grad_last_state);
+            first_run = own.first;
+            run_part({0, own.length, own.offset + std::max(begin - own.begin, int64_t{0}),
+                      runs[last].offset + std::min(end, runs[last].end) - runs[last].begin});
+            i = last + 1;
+        }
+    }
+
+    // A sequence that begins at step `start`, with the states of a row.
+    void take(int64_t batch, int64_t channel, int64_t start, int64_t row) {
+        const int64_t state_at = (row * p.shape.channels + channel) * history;
         const auto state_of = [&](const void* states) {
             return states ? static_cast<const Lane*>(states) + state_at : nullptr;
         };
-        x = first_of<const S>(p.x, batch, channel, part.start);
-        grad_y = first_of<const S>(p.grad_y, batch, channel, part.start);
-        grad_x = p.grad_x.data ? first_of<S>(p.grad_x, batch, channel, part.start) : nullptr;
+        x = first_of<const S>(p.x, batch, channel, start);
+        grad_y = first_of<const S>(p.grad_y, batch, channel, start);
+        grad_x = p.grad_x.data ? first_of<S>(p.grad_x, batch, channel, start) : nullptr;
         state = state_of(p.initial_state);
         grad_last_state = SSM_MUTATE("causal_conv1d_backward.cpu.lost_state_gradient", state_of(p.grad_last_state), nullptr);
         grad_initial_state = p.grad_initial_state ? static_cast<Lane*>(p.grad_initial_state) + state_at : nullptr;
+    }
+
+    void run_part(const SequencePart& part) {
         if (part.length == 0 && grad_initial_state) {
             for (int64_t i = 0; i < lineup.channels * history; ++i)
                 grad_initial_state[i] = grad_last_state ? grad_last_state[i] : Lane{0};
         }
         for (int64_t t = part.from; t < part.to; t += lineup.block_steps)
             run_block(part.length, t, std::min(part.to, t + lineup.block_steps));
+    }
+
+    // Steps [from, from + count) of the sequence at hand into a buffer; from may be negative, see gather.
+    void gather_steps(const S* steps, int64_t time_stride, const Lane* before, int64_t from, int64_t count, Lane* to) const {
+        if (!p.seq_idx)
+            return gather(lineup, steps, time_stride, before, history, from, count, to);
+        int64_t done = std::clamp(-from, int64_t{0}, count);
+        gather(lineup, steps, time_stride, before, history, from, done, to);
+        for_each_stretch(from + done, from + count, [&](int64_t time, int64_t some) {
+            gather(lineup, steps + time * time_stride, time_stride, static_cast<const Lane*>(nullptr), int64_t{0},
+                   int64_t{0}, some, to + done * lineup.step);
+            done += some;
+        });
+    }
+    void scatter_steps(const Lane* steps, int64_t from, int64_t count) const {
+        const int64_t stride = p.grad_x.time_stride;
+        if (!p.seq_idx)
+            return scatter(lineup, steps, count, grad_x + from * stride, stride);
+        for_each_stretch(from, from + count, [&](int64_t time, int64_t some) {
+            scatter(lineup, steps, some, grad_x + time * stride, stride);
+            steps += some * lineup.step;
+        });
+    }
+    // Calls f(time, count) for the runs' parts of steps [from, to) of the sequence.
+    template <class F>
+    void for_each_stretch(int64_t from, int64_t to, const F& f) const {
+        if (from >= to)
+            return;
+        const SequenceRun* const first = runs.runs + first_run;
+        int64_t i = std::partition_point(
+                        first, runs.runs + runs.count,
+                        [&](const SequenceRun& run) { return run.first == first_run && run.offset + run.count() <= from; }) -
+                    runs.runs;
+        for (; from < to; ++i) {
+            const int64_t end = std::min(to, runs[i].offset + runs[i].count());
+            f(SSM_MUTATE("causal_conv1d_backward.cpu.padding_not_passed_over", runs[i].begin + from - runs[i].offset,
+                         runs[first_run].begin + from),
+              end - from);
+            from = end;
+        }
     }
 
     // Steps [from, to) of the sequence.
@@ -159,9 +243,9 @@ class CausalConv1dBackward {
         const int64_t known = end - from;
         Lane* const g_now = g + history * step; // of step `from`; before it zeros
         std::fill_n(in + (history + known) * step, n, Lane{0});
-        gather(lineup, x, p.x.time_stride, state, history, from - history, history + known, in);
+        gather_steps(x, p.x.time_stride, state, from - history, history + known, in);
         std::fill_n(g, history * step, Lane{0});
-        gather(lineup, grad_y, p.grad_y.time_stride, static_cast<const Lane*>(nullptr), int64_t{0}, from, known, g_now);
+        gather_steps(grad_y, p.grad_y.time_stride, nullptr, from, known, g_now);
         if (p.silu) {
             convolve<Lane>(p.width, in, n, step, weights, bias, lineup.vectors(known), false, out, n, false);
             const Tag<Lane> d;
@@ -172,7 +256,7 @@ class CausalConv1dBackward {
         if (grad_x) {
             convolve<Lane>(p.width, g_now, n, step, turned, no_bias, lineup.vectors(steps), false, out, n, false);
             add_last_state(length, from, to);
-            scatter(lineup, out, steps, grad_x + from * p.grad_x.time_stride, p.grad_x.time_stride);
+            scatter_steps(out, from, steps);
         }
         if (from == 0 && grad_initial_state)
             run_initial_state(length);
@@ -223,6 +307,8 @@ class CausalConv1dBackward {
     const ParameterSums& parameters;
     const int64_t history; // W - 1
     Lineup lineup = {};
+    SequenceRuns runs;                       // of the batch element
+    int64_t first_run = 0;                   // of the sequence at hand
     const S *x = nullptr, *grad_y = nullptr; // the first step of the sequence at hand
     S* grad_x = nullptr;
     const Lane *state = nullptr, *grad_last_state = nullptr;
@@ -290,13 +376,20 @@ HWY_EXPORT(causal_conv1d_backward_rows);
 CausalConv1dPlan make_plan(const BackendContext* context, const CausalConv1dBackwardParams& p) {
     // Large tiles: each leaves a row of W + 1 sums for every channel, and computes W - 1 steps of its neighbour again.
     constexpr int64_t task_elements = 131072;
-    return plan_causal_conv1d(p.shape, p.width, size_of(p.type), context->options.get("causal_conv1d_backward.tile"),
-                              task_elements, last_level_cache());
+    CausalConv1dPlan plan =
+        plan_causal_conv1d(p.shape, p.width, size_of(p.type), context->options.get("causal_conv1d_backward.tile"),
+                           task_elements, last_level_cache());
+    plan.runs = SequenceRunTable(p.shape, p.seq_idx);
+    return plan;
 }
 ParameterSums make_sums(const CausalConv1dPlan& plan, const CausalConv1dBackwardParams& p) {
     constexpr int64_t most_lanes = 16;
     return {(p.shape.channels + most_lanes - 1) / most_lanes * most_lanes, p.shape.batch * plan.tiles,
             p.grad_weight || p.grad_bias};
+}
+uint64_t workspace_bytes(const CausalConv1dPlan& plan, const ParameterSums& sums, const CausalConv1dBackwardParams& p) {
+    const int64_t of_sums = sums.count(p.width) * size_of(state_type(p.type)), of_runs = plan.runs.bytes();
+    return static_cast<uint64_t>(of_runs ? (of_sums + 63) / 64 * 64 + of_runs : of_sums);
 }
 } // namespace
 
@@ -304,8 +397,9 @@ int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwa
     const CausalConv1dBackwardParams& p = *params;
     const CausalConv1dPlan plan = make_plan(context, p);
     const ParameterSums parameters = make_sums(plan, p);
-    if (static_cast<uint64_t>(parameters.count(p.width) * size_of(state_type(p.type))) > p.workspace.bytes)
+    if (workspace_bytes(plan, parameters, p) > p.workspace.bytes)
         return fail(error_workspace_too_small, "causal_conv1d_backward: workspace too small");
+    plan.runs.find_runs(parameters.behind(p.workspace.data, p.width, size_of(state_type(p.type))), context->threads);
     const auto run = HWY_DYNAMIC_DISPATCH(causal_conv1d_backward_task);
     parallel_for(plan.tasks(p.shape.batch), context->threads, [&](int64_t task) { run(p, plan, parameters, task); });
     if (!parameters.wanted)
@@ -321,7 +415,8 @@ int32_t causal_conv1d_backward(BackendContext* context, const CausalConv1dBackwa
 int32_t causal_conv1d_backward_workspace(BackendContext* context, const CausalConv1dBackwardParams* params,
                                          uint64_t* bytes) {
     const CausalConv1dBackwardParams& p = *params;
-    *bytes = static_cast<uint64_t>(make_sums(make_plan(context, p), p).count(p.width) * size_of(state_type(p.type)));
+    const CausalConv1dPlan plan = make_plan(context, p);
+    *bytes = workspace_bytes(plan, make_sums(plan, p), p);
     return success;
 }
 

@@ -12,6 +12,7 @@
 #include "core/mutate.h"
 
 #include <algorithm>
+#include <cstring>
 
 HWY_BEFORE_NAMESPACE();
 namespace ssm::cpu::HWY_NAMESPACE {
@@ -169,6 +170,15 @@ class SelectiveScanTensors {
                     store_some(to + l * s.channel_stride + i, x, some);
             }
         }
+    }
+
+    // Zeros, where steps are padding.
+    void clear_block(const Sequence& s, int64_t t, int64_t steps, int64_t channel, int64_t width) const {
+        U* to = static_cast<U*>(s.data) + batch * s.batch_stride + channel * s.channel_stride + t * s.time_stride;
+        const bool by_time = shape.layout == Layout::time_contiguous;
+        const int64_t rows = by_time ? width : steps, row_size = by_time ? steps : width;
+        for (int64_t row = 0; row < rows; ++row, to += by_time ? s.channel_stride : s.time_stride)
+            std::memset(static_cast<void*>(to), 0, static_cast<size_t>(row_size) * sizeof(U));
     }
 
     // b or c of `count` states from `state` on: in place where states are neighbours, else copied to the buffer.

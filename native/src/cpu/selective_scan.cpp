@@ -6,6 +6,7 @@
 #include "hwy/foreach_target.h"
 
 #include "cpu/selective_scan-inl.h"
+#include "cpu/sequence_runs.h"
 #include "cpu/tiles.h"
 
 #include "core/mutate.h"
@@ -33,8 +34,10 @@ struct SelectiveScanPlan {
     int64_t areas;
     int64_t slot_bytes; // where chunks meet: a flag (64 bytes) and the states of a block
     int64_t slots;
+    SequenceRunTable runs; // behind the slots
 
-    uint64_t workspace_bytes() const { return static_cast<uint64_t>(areas * area_bytes + slots * slot_bytes); }
+    uint64_t workspace_bytes() const { return static_cast<uint64_t>(slot_offset(slots) + runs.bytes()); }
+    void* runs_at(void* base) const { return static_cast<char*>(base) + slot_offset(slots); }
     std::atomic<int64_t>& flag(void* base, int64_t offset) const {
         return *reinterpret_cast<std::atomic<int64_t>*>(static_cast<char*>(base) + offset);
     }
@@ -135,6 +138,7 @@ class SelectiveScan : SelectiveScanTensors<U, A> {
 
   private:
     using Base::batch;
+    using Base::clear_block;
     using Base::group;
     using Base::load_block;
     using Base::load_constant;
@@ -151,7 +155,7 @@ class SelectiveScan : SelectiveScanTensors<U, A> {
         last = std::min(plan.blocks, first + plan.blocks_per_task);
         for (int64_t block = first; block < last; ++block)
             prepare(channel_of(block), width_of(block), a_of(block));
-        for_each_piece(p.shape, batch, 0, p.shape.length, [&](const Piece& piece) { run_piece(true, piece); });
+        run_steps(true, 0, p.shape.length);
     }
 
     void run_chunk(int64_t task) {
@@ -169,10 +173,7 @@ class SelectiveScan : SelectiveScanTensors<U, A> {
         hn::Store(hn::Zero(d), d, total);
         if (!is_last) {
             std::fill_n(h, p.states * n, A{});
-            for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) {
-                restarts = restarts || piece.starts;
-                run_piece(false, piece);
-            });
+            restarts = run_steps(false, begin, end);
         }
         std::atomic<int64_t>& flag = plan.flag(p.workspace.data, plan.slot_offset(slot));
         A* const published = reinterpret_cast<A*>(static_cast<char*>(p.workspace.data) + plan.slot_offset(slot) + 64);
@@ -187,7 +188,46 @@ class SelectiveScan : SelectiveScanTensors<U, A> {
             store(published + i, restarts ? own : SSM_MUTATE("selective_scan.cpu.lost_chunk", after, own));
         }
         flag.store(chunk + 1, std::memory_order_release);
-        for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { run_piece(true, piece); });
+        run_steps(true, begin, end);
+    }
+
+    // With outputs, or for the states and the sum of s alone. Answers whether a sequence starts among these steps.
+    bool run_steps(bool outputs, int64_t from, int64_t to) {
+        bool starts = false;
+        if (p.seq_idx)
+            return run_runs(outputs, from, to);
+        for_each_piece(p.shape, batch, from, to, [&](const Piece& piece) {
+            starts = starts || piece.starts;
+            run_piece(outputs, piece);
+        });
+        return starts;
+    }
+
+    // The same where seq_idx says what the sequences are. The row's own ends are pieces without steps, because padding may
+    // lie there.
+    bool run_runs(bool outputs, int64_t from, int64_t to) {
+        const SequenceRuns row = plan.runs.row(plan.runs_at(p.workspace.data), batch);
+        bool starts = from == 0;
+        if (from == 0)
+            run_piece(outputs, Piece{batch, 0, 0, true, false});
+        row.for_each(from, to, [&](const RunPart& part) {
+            if (SSM_MUTATE("selective_scan.cpu.missed_restart", part.restarts, false)) {
+                starts = true;
+                for (int64_t block = first; block < last; ++block)
+                    std::fill_n(h_of(block), p.states * n, A{});
+            }
+            run_piece(outputs, Piece{batch, part.time, part.count, false, false});
+        });
+        if (outputs)
+            row.for_each_gap(from, to, [&](int64_t gap, int64_t end) {
+                const int64_t steps = SSM_MUTATE("selective_scan.cpu.padding_left", end - gap, end - gap - 1);
+                for (int64_t block = first; block < last; ++block)
+                    clear_block(p.y, gap, steps, channel_of(block), width_of(block));
+            });
+        if (SSM_MUTATE("selective_scan.cpu.state_lost_in_padding", to, row.count ? row[row.count - 1].end : 0) ==
+            p.shape.length)
+            run_piece(outputs, Piece{batch, to, 0, false, true});
+        return starts;
     }
 
     // With outputs, or for the states and the sum of s alone.
@@ -339,6 +379,7 @@ SelectiveScanPlan make_plan(const BackendContext* context, const SelectiveScanPa
     plan.areas = std::min<int64_t>(plan.tasks, usable_threads());
     plan.slot_bytes = 64 + block_bytes;
     plan.slots = plan.chunks > 1 ? all_blocks : 0;
+    plan.runs = SequenceRunTable(p.shape, p.seq_idx);
     return plan;
 }
 } // namespace
@@ -354,6 +395,7 @@ int32_t selective_scan(BackendContext* context, const SelectiveScanParams* param
         plan.flag(p.workspace.data, area * plan.area_bytes).store(0, std::memory_order_relaxed);
     for (int64_t slot = 0; slot < plan.slots; ++slot)
         plan.flag(p.workspace.data, plan.slot_offset(slot)).store(0, std::memory_order_relaxed);
+    plan.runs.find_runs(plan.runs_at(p.workspace.data), context->threads);
     const auto run = HWY_DYNAMIC_DISPATCH(selective_scan_task);
     parallel_for(plan.tasks, context->threads, [&](int64_t task) { run(p, plan, task); });
     return success;

@@ -11,6 +11,7 @@
 #include "hwy/foreach_target.h"
 
 #include "cpu/selective_scan-inl.h"
+#include "cpu/sequence_runs.h"
 #include "cpu/tiles.h"
 
 #include "core/mutate.h"
@@ -47,6 +48,8 @@ struct SelectiveScanBackwardPlan {
     int64_t row_bytes; // sums of one block over a chunk: of a, constant b and c, d and dt_bias
     int64_t rows, all_blocks;
     int64_t part_bytes; // the sums for b, and for c, of a task per group: (B,G,N,L) or (B,G,L,N)
+    int64_t run_states; // where seq_idx is given, states that a task keeps within a block of time
+    SequenceRunTable runs;
 
     int64_t area_offset(int64_t area) const { return area * area_bytes; }
     int64_t link_offset(int64_t link) const { return areas * area_bytes + link * link_bytes; }
@@ -57,7 +60,8 @@ struct SelectiveScanBackwardPlan {
     int64_t part_offset(int64_t which, int64_t part) const {
         return row_offset(rows, 0) + (which * tasks_per_group + part) * part_bytes;
     }
-    uint64_t workspace_bytes() const { return static_cast<uint64_t>(part_offset(2, 0)); }
+    uint64_t workspace_bytes() const { return static_cast<uint64_t>(part_offset(2, 0) + runs.bytes()); }
+    void* runs_at(void* base) const { return static_cast<char*>(base) + part_offset(2, 0); }
     std::atomic<int64_t>& flag(void* base, int64_t area) const {
         return *reinterpret_cast<std::atomic<int64_t>*>(static_cast<char*>(base) + area_offset(area));
     }
@@ -336,36 +340,36 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
         const int64_t blocks = p.shape.batch * plan.all_blocks, block = task % blocks;
         take(block / plan.blocks, block % plan.blocks, 1, task / blocks);
         with_area([&]() HWY_ATTR {
-            A *const h = h_of(first), *const g = g_of(first), *const a = a_of(first);
+            A *const h = h_of(first), *const g = g_of(first);
             const Link link = link_at(first, chunk);
             bool starts = false, ends = false; // a sequence starts, ends inside: nothing gets past it
             const Tag<Lane> d;
             hn::Store(hn::Zero(d), d, total);
             std::fill_n(h, p.states * n, A{});
-            for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) {
-                starts = starts || piece.starts;
-                if (piece.starts)
-                    load_states_at(p.initial_state, piece, first, h);
-                for (int64_t t = 0; t < piece.count; t += plan.time_block)
-                    carry(piece.time + t, std::min(plan.time_block, piece.count - t), first);
-            });
-            std::copy_n(h, p.states * n, link.h);
-            std::copy_n(total, n, link.total);
             std::fill_n(g, p.states * n, A{});
-            for_each_piece(back, batch, shape.length - end, shape.length - begin, [&](const Piece& piece) {
-                ends = ends || piece.starts;
-                if (piece.starts)
-                    load_states_at(p.grad_last_state, piece, first, g);
-                for (int64_t t = last_block(piece.count); t >= 0; t -= plan.time_block) {
-                    const int64_t steps = std::min(plan.time_block, piece.count - t);
-                    load_input(piece.time + t, steps, first);
-                    load_output(piece.time + t, steps, first);
-                    for_each_states(piece.time + t, steps, first,
-                                    [&](auto many, int64_t state, StepStates<A>, StepStates<A> c) {
-                                        carry_back<A, many.value>(steps, a + state * n, g + state * n, c, at.s, at.gy);
-                                    });
-                }
-            });
+            if (p.seq_idx) {
+                starts = summarize_runs();
+                std::copy_n(h, p.states * n, link.h);
+                std::copy_n(total, n, link.total);
+                ends = summarize_runs_back();
+            } else {
+                for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) {
+                    starts = starts || piece.starts;
+                    if (piece.starts)
+                        load_states_at(p.initial_state, piece.row, first, h);
+                    for (int64_t t = 0; t < piece.count; t += plan.time_block)
+                        carry(piece.time + t, std::min(plan.time_block, piece.count - t), first);
+                });
+                std::copy_n(h, p.states * n, link.h);
+                std::copy_n(total, n, link.total);
+                for_each_piece(back, batch, shape.length - end, shape.length - begin, [&](const Piece& piece) {
+                    ends = ends || piece.starts;
+                    if (piece.starts)
+                        load_states_at(p.grad_last_state, piece.row, first, g);
+                    for (int64_t t = last_block(piece.count); t >= 0; t -= plan.time_block)
+                        carry_g(piece.time + t, std::min(plan.time_block, piece.count - t), first);
+                });
+            }
             std::copy_n(g, p.states * n, link.g);
             link.flags[0] = starts;
             link.flags[1] = ends;
@@ -408,6 +412,10 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
         with_area([&]() HWY_ATTR {
             for (int64_t block = first; block < last; ++block)
                 std::memset(row_of(block), 0, static_cast<size_t>(plan.row_bytes));
+            if (p.seq_idx) {
+                keep_states_of_runs();
+                return differentiate_runs(part);
+            }
             for_each_piece(p.shape, batch, begin, end, [&](const Piece& piece) { keep_states(piece); });
             for_each_piece(back, batch, shape.length - end, shape.length - begin,
                            [&](const Piece& piece) { differentiate(piece, part); });
@@ -475,6 +483,7 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
 
   private:
     using Base::batch;
+    using Base::clear_block;
     using Base::group;
     using Base::load_block;
     using Base::load_constant;
@@ -499,6 +508,7 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
         chunk = the_chunk;
         begin = chunk * plan.chunk;
         end = std::min(shape.length, begin + plan.chunk);
+        runs = plan.runs.row(plan.runs_at(p.workspace.data), batch);
     }
 
     // Runs f with scratch memory of its own, in which the blocks' a lies.
@@ -529,6 +539,10 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
     }
     A* sums_b() const { return states_at(plan.blocks_per_task * (4 + plan.keeps)); }
     A* sums_c() const { return sums_b() + most_block_steps * p.states * n; }
+    // The state before part i of a block of time.
+    A* run_state_at(int64_t i, int64_t block) const {
+        return states_at(plan.blocks_per_task * (4 + plan.keeps + i) + 2 * most_block_steps + block - first);
+    }
     int64_t channel_of(int64_t block) const { return group * plan.group_channels + block * n; }
     int64_t width_of(int64_t block) const { return std::min(n, plan.group_channels - block * n); }
     int64_t last_block(int64_t count) const { return count > 0 ? (count - 1) / plan.time_block * plan.time_block : -1; }
@@ -554,12 +568,21 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
     }
 
     // (R,D,N) of one block, zero where it is absent.
-    void load_states_at(const void* from, const Piece& piece, int64_t block, A* to) const {
+    void load_states_at(const void* from, int64_t row, int64_t block, A* to) const {
         if (from)
-            transpose(static_cast<const A*>(from) + (piece.row * shape.channels + channel_of(block)) * p.states,
-                      width_of(block), to);
+            transpose(static_cast<const A*>(from) + (row * shape.channels + channel_of(block)) * p.states, width_of(block),
+                      to);
         else
             std::fill_n(to, p.states * n, A{});
+    }
+    void leave_initial_gradient(int64_t row) const {
+        A* const gradient = static_cast<A*>(p.grad_initial_state);
+        for (int64_t block = first; gradient && block < last; ++block) {
+            A* const to = gradient + (row * shape.channels + channel_of(block)) * p.states;
+            for (int64_t l = 0; l < width_of(block); ++l)
+                for (int64_t state = 0; state < p.states; ++state)
+                    to[l * p.states + state] = g_of(block)[state * n + l];
+        }
     }
 
     void load_input(int64_t t, int64_t steps, int64_t block, bool wants_slope = false) {
@@ -619,11 +642,21 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
         });
     }
 
+    // g of one block back over some steps.
+    void carry_g(int64_t t, int64_t steps, int64_t block) {
+        load_input(t, steps, block);
+        load_output(t, steps, block);
+        A *const a = a_of(block), *const g = g_of(block);
+        for_each_states(t, steps, block, [&](auto many, int64_t state, StepStates<A>, StepStates<A> own_c) {
+            carry_back<A, many.value>(steps, a + state * n, g + state * n, own_c, at.s, at.gy);
+        });
+    }
+
     // The states at the starts of the blocks of time, but for those that are the start of a sequence.
     void keep_states(const Piece& piece) {
         for (int64_t block = first; block < last; ++block) {
             if (piece.starts)
-                load_states_at(p.initial_state, piece, block, h_of(block));
+                load_states_at(p.initial_state, piece.row, block, h_of(block));
             else
                 std::copy_n(link_at(block, chunk).h, p.states * n, h_of(block));
         }
@@ -640,7 +673,7 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
     void differentiate(const Piece& piece, int64_t part) {
         for (int64_t block = first; block < last; ++block) {
             if (piece.starts)
-                load_states_at(p.grad_last_state, piece, block, g_of(block));
+                load_states_at(p.grad_last_state, piece.row, block, g_of(block));
             else
                 std::copy_n(link_at(block, chunk).g, p.states * n, g_of(block));
         }
@@ -650,7 +683,7 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
             for (int64_t block = first; block < last; ++block) {
                 const A* h = kept_at(piece.time + t, block);
                 if (t == 0 && piece.ends) {
-                    load_states_at(p.initial_state, piece, block, h_of(block));
+                    load_states_at(p.initial_state, piece.row, block, h_of(block));
                     h = h_of(block);
                 }
                 differentiate_block(piece.time + t, steps, block, h);
@@ -658,13 +691,132 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
             leave_sums(p.b, p.grad_b, sums_b(), part_at(0, part), piece.time + t, steps);
             leave_sums(p.c, p.grad_c, sums_c(), part_at(1, part), piece.time + t, steps);
         }
-        if (A* const gradient = static_cast<A*>(p.grad_initial_state); gradient && piece.ends)
-            for (int64_t block = first; block < last; ++block) {
-                A* const to = gradient + (piece.row * shape.channels + channel_of(block)) * p.states;
-                for (int64_t l = 0; l < width_of(block); ++l)
-                    for (int64_t state = 0; state < p.states; ++state)
-                        to[l * p.states + state] = g_of(block)[state * n + l];
+        if (piece.ends)
+            leave_initial_gradient(piece.row);
+    }
+
+    // ---- Where seq_idx says what the sequences are. Blocks of time lie as they would without it; in each, the parts of
+    // runs are taken one by one, and padding is not looked at.
+
+    int64_t end_of_block(int64_t t) const { return std::min(end, t + plan.time_block); }
+    void clear(A* state) const { std::fill_n(state, p.states * n, A{}); }
+
+    struct Parts {
+        RunPart of[most_block_steps];
+        int64_t count = 0;
+    };
+    Parts parts_of_block(int64_t t) const {
+        Parts parts;
+        runs.for_each(t, end_of_block(t), [&](const RunPart& part) { parts.of[parts.count++] = part; });
+        return parts;
+    }
+
+    // Of phase 1. Each answers whether a sequence starts (ends) inside.
+    bool summarize_runs() {
+        bool starts = begin == 0;
+        if (starts)
+            load_states_at(p.initial_state, batch, first, h_of(first));
+        for (int64_t t = begin; t < end; t += plan.time_block)
+            runs.for_each(t, end_of_block(t), [&](const RunPart& part) {
+                if (part.restarts)
+                    clear(h_of(first));
+                starts = starts || part.restarts;
+                carry(part.time, part.count, first);
+            });
+        return starts;
+    }
+    bool summarize_runs_back() {
+        bool ends = end == shape.length;
+        if (ends)
+            load_states_at(p.grad_last_state, batch, first, g_of(first));
+        for (int64_t t = begin + last_block(end - begin); t >= begin; t -= plan.time_block) {
+            const Parts parts = parts_of_block(t);
+            for (int64_t i = parts.count - 1; i >= 0; --i) {
+                carry_g(parts.of[i].time, parts.of[i].count, first);
+                if (parts.of[i].restarts)
+                    clear(g_of(first));
+                ends = ends || parts.of[i].restarts;
             }
+        }
+        return ends;
+    }
+
+    // Of phase 3: the states at the starts of all blocks of time.
+    void keep_states_of_runs() {
+        for (int64_t block = first; block < last; ++block) {
+            if (begin == 0)
+                load_states_at(p.initial_state, batch, block, h_of(block));
+            else
+                std::copy_n(link_at(block, chunk).h, p.states * n, h_of(block));
+        }
+        for (int64_t t = begin; t < end; t += plan.time_block)
+            for (int64_t block = first; block < last; ++block) {
+                std::copy_n(h_of(block), p.states * n, kept_at(t, block));
+                if (end_of_block(t) < end)
+                    runs.for_each(t, end_of_block(t), [&](const RunPart& part) { carry_run(part, block); });
+            }
+    }
+    void carry_run(const RunPart& part, int64_t block) {
+        if (SSM_MUTATE("selective_scan_backward.cpu.missed_restart", part.restarts, false))
+            clear(h_of(block));
+        carry(part.time, part.count, block);
+    }
+
+    void differentiate_runs(int64_t part) {
+        for (int64_t block = first; block < last; ++block) {
+            if (end == shape.length)
+                load_states_at(p.grad_last_state, batch, block, g_of(block));
+            else
+                std::copy_n(link_at(block, chunk).g, p.states * n, g_of(block));
+        }
+        for (int64_t t = begin + last_block(end - begin); t >= begin; t -= plan.time_block) {
+            const Parts parts = parts_of_block(t);
+            for (int64_t block = first; block < last; ++block) {
+                std::copy_n(kept_at(t, block), p.states * n, h_of(block));
+                for (int64_t i = 0; i < parts.count; ++i) {
+                    if (parts.of[i].restarts)
+                        clear(h_of(block));
+                    std::copy_n(h_of(block), p.states * n, run_state_at(i, block));
+                    if (i + 1 < parts.count)
+                        carry_run(parts.of[i], block);
+                }
+            }
+            for (int64_t i = parts.count - 1; i >= 0; --i) {
+                const RunPart& own = parts.of[i];
+                clear_sums(own.count);
+                for (int64_t block = first; block < last; ++block) {
+                    differentiate_block(own.time, own.count, block, run_state_at(i, block));
+                    if (SSM_MUTATE("selective_scan_backward.cpu.gradient_crosses_restart", own.restarts, false))
+                        clear(g_of(block));
+                }
+                leave_sums(p.b, p.grad_b, sums_b(), part_at(0, part), own.time, own.count);
+                leave_sums(p.c, p.grad_c, sums_c(), part_at(1, part), own.time, own.count);
+            }
+            runs.for_each_gap(t, end_of_block(t), [&](int64_t gap, int64_t gap_end) { clear_gap(gap, gap_end, part); });
+        }
+        if (begin == 0)
+            leave_initial_gradient(batch);
+    }
+
+    // Gradients at padding.
+    void clear_gap(int64_t t, int64_t gap_end, int64_t part) const {
+        const int64_t steps = SSM_MUTATE("selective_scan_backward.cpu.padding_left", gap_end - t, gap_end - t - 1);
+        for (const Sequence* gradient : {&p.grad_u, &p.grad_dt, &p.grad_z})
+            for (int64_t block = first; gradient->data && block < last; ++block)
+                clear_block(*gradient, t, steps, channel_of(block), width_of(block));
+        const bool by_time = shape.layout == Layout::time_contiguous;
+        const auto clear_part = [&](const StateSequence& of, const StateSequence& gradient, A* of_part) {
+            if (of.is_constant || !gradient.data)
+                return;
+            A* const to = of_part + (batch * p.groups + group) * p.states * shape.length;
+            if (by_time)
+                for (int64_t state = 0; state < p.states; ++state)
+                    std::fill_n(to + state * shape.length + t, steps, A{});
+            else
+                std::fill_n(to + t * p.states, steps * p.states, A{});
+        };
+        clear_part(p.b, p.grad_b, part_at(0, part));
+        clear_part(p.c, p.grad_c, part_at(1, part));
     }
 
     void differentiate_block(int64_t t, int64_t steps, int64_t block, const A* h) {
@@ -732,6 +884,7 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
     const SelectiveScanBackwardParams& p;
     const SelectiveScanBackwardPlan& plan;
     SequenceShape back; // the same seen against time
+    SequenceRuns runs;  // of the batch element
     char* base = nullptr;
     int64_t first = 0, last = 0, chunk = 0, begin = 0, end = 0; // the task's blocks and steps
     int64_t loaded = -1, loaded_time = -1;                      // the first of the states whose b and c are at hand
@@ -824,7 +977,10 @@ SelectiveScanBackwardPlan make_plan(const BackendContext* context, const Selecti
 
     plan.state_bytes = ceil_divide(p.states * plan.lanes * size_of(p.state), 64) * 64;
     plan.keeps = plan.chunk / plan.time_block + 1;
-    plan.area_bytes = 64 + (plan.blocks_per_task * (4 + plan.keeps) + 2 * most_time_block) * plan.state_bytes;
+    plan.run_states = p.seq_idx ? most_time_block : 0;
+    plan.area_bytes =
+        64 + (plan.blocks_per_task * (4 + plan.keeps + plan.run_states) + 2 * most_time_block) * plan.state_bytes;
+    plan.runs = SequenceRunTable(shape, p.seq_idx);
     plan.areas = std::min<int64_t>(std::max(plan.tasks, plan.all_blocks * shape.batch), usable_threads());
     plan.link_bytes = 2 * plan.state_bytes + 128;
     plan.links = plan.chunks > 1 ? shape.batch * plan.all_blocks * plan.chunks : 0;
@@ -847,6 +1003,7 @@ int32_t selective_scan_backward(BackendContext* context, const SelectiveScanBack
         return fail(error_workspace_too_small, "selective_scan_backward: workspace too small");
     for (int64_t area = 0; area < plan.areas; ++area)
         plan.flag(p.workspace.data, area).store(0, std::memory_order_relaxed);
+    plan.runs.find_runs(plan.runs_at(p.workspace.data), context->threads);
     const auto run = HWY_DYNAMIC_DISPATCH(selective_scan_backward_task);
     const auto each = [&](Phase phase, int64_t tasks) {
         parallel_for(tasks, context->threads, [&](int64_t task) { run(p, plan, phase, task, task + 1); });

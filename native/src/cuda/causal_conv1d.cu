@@ -4,7 +4,9 @@
 // before it and the weights in shared memory; a thread computes four outputs of one channel, so that a weight is read once
 // for four fused products.
 //
-// Two to four weights: everything in registers, a vector of 16 bytes of x at a time, of steps or of channels.
+// Two to four weights: everything in registers, a vector of 16 bytes of x at a time, of steps or of channels. With seq_idx
+// the general kernel takes these too: its steps are those that are no padding, as a table in the workspace lists them with
+// how many of the taps stay in the sequence.
 //
 // Every output is the same chain of fused products, from the bias and the oldest step to the newest, whichever kernel and
 // tile computes it: results do not depend on alignment or on the cut.
@@ -22,6 +24,7 @@ namespace {
 struct CausalConv1dArguments {
     CausalConv1dParams params;
     ConvolutionCut cut;
+    SequenceTable table;
 };
 
 // Blocks of a multiprocessor that registers must suffice for: 16-bit types have twice the channels in a vector.
@@ -47,7 +50,8 @@ SSM_DEVICE void convolve_item(const CausalConv1dArguments& arguments, int64_t in
     const ConvolutionCut& cut = arguments.cut;
     const int64_t block_row = index / cut.channel_blocks;
     const int64_t batch = block_row / cut.slots;
-    const ConvolutionItem item = convolution_item(params.shape, cut.tile, batch, block_row - batch * cut.slots);
+    const ConvolutionItem item =
+        convolution_item(params.shape, cut.tile, batch, block_row - batch * cut.slots, arguments.table);
     if (!item.exists) {
         return;
     }
@@ -57,7 +61,7 @@ SSM_DEVICE void convolve_item(const CausalConv1dArguments& arguments, int64_t in
     R* const steps = memory;
     R* const weights = memory + block.channels * columns;
     block.stage_weights(params.weight, weights);
-    block.template stage_steps<T>(params.x, item.span,
+    block.template stage_steps<T>(params.x, item.span, item.entries,
                                   SSM_MUTATE("causal_conv1d.cuda.lost_state", params.initial_state, nullptr), history,
                                   item.begin - history, item.count + history, columns, steps);
     __syncthreads();
@@ -71,7 +75,19 @@ SSM_DEVICE void convolve_item(const CausalConv1dArguments& arguments, int64_t in
         for (int k = 0; k < convolution_steps; ++k) {
             sums[k] = start;
         }
-        for (int j = 0; j < block.width; ++j) {
+        if (item.entries) { // the taps that stay in the sequence
+#pragma unroll
+            for (int k = 0; k < convolution_steps; ++k) {
+                const int step = block.first + k * block.row_threads;
+                const int reach = step < item.count ? reach_of_entry(item.entries[item.begin + step]) : 0;
+                const int most = SSM_MUTATE("causal_conv1d.cuda.missed_restart", reach, history);
+                for (int j = most < history ? history - most : 0; j < block.width; ++j) {
+                    sums[k] = multiply_add(weights[block.place(block.channel, j, block.width)],
+                                           steps[block.place(block.channel, step + j, columns)], sums[k]);
+                }
+            }
+        }
+        for (int j = 0; j < (item.entries ? 0 : block.width); ++j) {
             const R weight = weights[block.place(block.channel, j, block.width)];
 #pragma unroll
             for (int k = 0; k < convolution_steps; ++k) {
@@ -81,13 +97,15 @@ SSM_DEVICE void convolve_item(const CausalConv1dArguments& arguments, int64_t in
             }
         }
         T* y = static_cast<T*>(params.y.data) + item.span.batch * params.y.batch_stride + channel * params.y.channel_stride +
-               (item.span.begin + item.begin) * params.y.time_stride;
+               item.span.begin * params.y.time_stride;
         const int count = SSM_MUTATE("causal_conv1d.cuda.off_by_one_tail", item.count, item.count - 1);
 #pragma unroll
         for (int k = 0; k < convolution_steps; ++k) {
             const int step = block.first + k * block.row_threads;
             if (step < count) {
-                y[step * params.y.time_stride] = narrow<T>(params.silu ? silu(sums[k]) : sums[k]);
+                const int64_t own = item.begin + step;
+                const int64_t time = item.entries ? step_of_entry(item.entries[own]) : own;
+                y[time * params.y.time_stride] = narrow<T>(params.silu ? silu(sums[k]) : sums[k]);
             }
         }
     }
@@ -96,10 +114,15 @@ SSM_DEVICE void convolve_item(const CausalConv1dArguments& arguments, int64_t in
     if (params.last_state && item.begin + item.count == item.span.length) {
         R* last = static_cast<R*>(params.last_state) + (item.span.row * block.all_channels + block.first_channel) * history;
         const int from = SSM_MUTATE("causal_conv1d.cuda.late_state", item.count, item.count + 1);
+        // Of the last sequence alone.
+        const int reach =
+            item.entries && item.span.length > 0 ? reach_of_entry(item.entries[item.span.length - 1]) + 1 : history;
+        const int kept = SSM_MUTATE("causal_conv1d.cuda.state_of_another", reach, history);
         for (int i = static_cast<int>(threadIdx.x); i < block.channels * history; i += convolution_threads) {
             const int at_channel = i / history;
+            const int k = i - at_channel * history;
             if (block.exists(at_channel)) {
-                last[i] = steps[block.place(at_channel, from + i - at_channel * history, columns)];
+                last[i] = history - k <= kept ? steps[block.place(at_channel, from + k, columns)] : R(0);
             }
         }
     }
@@ -387,21 +410,32 @@ int32_t run_few_weights(BackendContext* context, const CausalConv1dParams& param
 template <typename T>
 int32_t run_causal_conv1d(BackendContext* context, const CausalConv1dParams& params) {
     if constexpr (!std::is_same<T, double>::value) {
-        const bool few = params.width >= 2 && params.width <= 4;
+        const bool few = params.width >= 2 && params.width <= 4 && !params.seq_idx;
         if (few && context->options.get("causal_conv1d.path") != convolution_path_general_width) {
             return run_few_weights<T>(context, params);
         }
     }
-    CausalConv1dArguments arguments{params,
-                                    cut_convolution(params.shape, params.width, context->options.get("causal_conv1d.tile"))};
+    WorkspaceParts parts(params.workspace.data);
+    const CausalConv1dArguments arguments{
+        params, cut_convolution(params.shape, params.width, context->options.get("causal_conv1d.tile")),
+        take_sequence_table(params.shape, params.seq_idx, parts)};
+    if (parts.size() > params.workspace.bytes) {
+        return fail(error_workspace_too_small, "causal_conv1d: the workspace is smaller than the workspace function says");
+    }
     const ConvolutionCut& cut = arguments.cut;
     if (cut.items == 0) {
         return success;
     }
     const int64_t numbers = cut.channels * (cut.tile_capacity() + 2 * params.width);
-    return status_of(launch(causal_conv1d_kernel<T>, grid_of(cut.items), dim3(convolution_threads),
-                            static_cast<size_t>(numbers) * sizeof(Compute<T>), context->stream, arguments),
-                     "causal_conv1d");
+    cudaError_t error = fill_sequence_table(*context, params.shape, params.seq_idx, arguments.table, 0);
+    if (error == cudaSuccess) {
+        error = launch(causal_conv1d_kernel<T>, grid_of(cut.items), dim3(convolution_threads),
+                       static_cast<size_t>(numbers) * sizeof(Compute<T>), context->stream, arguments);
+    }
+    if (error == cudaSuccess) {
+        error = clear_padding(*context, params.shape, params.seq_idx, params.y, static_cast<int64_t>(sizeof(T)));
+    }
+    return status_of(error, "causal_conv1d");
 }
 
 // ---- Dispatch ------------------------------------------------------------------------------------------------------------
@@ -423,8 +457,10 @@ int32_t causal_conv1d(BackendContext* context, const CausalConv1dParams* params)
     }
 }
 
-int32_t causal_conv1d_workspace(BackendContext*, const CausalConv1dParams*, uint64_t* bytes) {
-    *bytes = 0;
+int32_t causal_conv1d_workspace(BackendContext*, const CausalConv1dParams* params, uint64_t* bytes) {
+    WorkspaceParts parts(nullptr);
+    take_sequence_table(params->shape, params->seq_idx, parts);
+    *bytes = parts.size();
     return success;
 }
 

@@ -12,6 +12,7 @@
 #include "cuda/primitives/sequence.h"
 #include "cuda/primitives/shared.h"
 #include "cuda/primitives/vector.h"
+#include "cuda/sequence_ids.h"
 
 namespace ssm {
 
@@ -54,12 +55,18 @@ struct ConvolutionItem {
     Span span;
     int64_t begin;
     int count;
-    bool exists; // an empty sequence has one item without steps
+    bool exists;            // an empty sequence has one item without steps
+    const int64_t* entries; // of the row, where seq_idx is given: steps are counted without padding
 };
-SSM_DEVICE ConvolutionItem convolution_item(const SequenceShape& shape, int64_t tile, int64_t batch, int64_t slot) {
+SSM_DEVICE ConvolutionItem convolution_item(const SequenceShape& shape, int64_t tile, int64_t batch, int64_t slot,
+                                            const SequenceTable& table = SequenceTable{}) {
     ConvolutionItem item;
     int64_t index;
     item.span = span_of_slot(shape, batch, slot, tile, index);
+    item.entries = table.row(batch);
+    if (item.entries) {
+        item.span.length = table.counts[batch];
+    }
     item.begin = index * tile;
     const int64_t left = item.span.length - item.begin;
     item.exists = index >= 0 && (left > 0 || (index == 0 && item.span.length == 0));
@@ -113,9 +120,10 @@ struct ConvolutionBlock {
     }
 
     // Steps [from, from + count) of the sequence to place(channel, k, columns); those before its first come from the state.
+    // Where entries are given they say which steps these are.
     template <typename T>
-    SSM_DEVICE void stage_steps(const Sequence& x, const Span& span, const void* state, int history, int64_t from, int count,
-                                int columns, R* to) const {
+    SSM_DEVICE void stage_steps(const Sequence& x, const Span& span, const int64_t* entries, const void* state, int history,
+                                int64_t from, int count, int columns, R* to) const {
         const T* data = static_cast<const T*>(x.data) + span.batch * x.batch_stride + first_channel * x.channel_stride +
                         span.begin * x.time_stride;
         const R* before = static_cast<const R*>(state) + (span.row * all_channels + first_channel) * history;
@@ -124,7 +132,8 @@ struct ConvolutionBlock {
             R value = 0;
             if (exists(at_channel)) {
                 if (step >= 0) {
-                    value = widen(data[at_channel * x.channel_stride + step * x.time_stride]);
+                    const int64_t time = entries ? step_of_entry(entries[step]) : step;
+                    value = widen(data[at_channel * x.channel_stride + time * x.time_stride]);
                 } else if (state) {
                     value = before[at_channel * history + history + step];
                 }

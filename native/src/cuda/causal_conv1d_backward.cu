@@ -8,7 +8,7 @@
 // order. The number of chunks depends on the shape and the device alone, so the bits do too.
 //
 // Two to four weights: the same in registers, with vectors of steps or of channels; sums through a chunk stay in registers
-// too.
+// too. With seq_idx the general kernel takes these too, as in causal_conv1d.
 //
 // Bytes for an element: 3 e (x, grad_y in, grad_x out), and (W - 1) / tile of 2 e again. Operations: 3 W fused products,
 // with silu an exponential and a quotient.
@@ -28,6 +28,7 @@ struct ConvolutionBackwardArguments {
     ConvolutionCut cut;
     int64_t chunks; // of every block of channels
     R* sums;        // (chunks, D, W + 1): of the weights, then of the bias; null where neither is wanted
+    SequenceTable table;
 };
 
 // Few weights. Threads take vectors of 16 bytes of steps, or of few_weights_lanes channels.
@@ -73,6 +74,7 @@ struct ConvolutionBackwardBlock {
     int history;
     int x_columns, g_columns;
     R *x, *g, *weights, *sums; // in shared memory
+    int* reaches; // of the steps that g has, where seq_idx is given: how many taps stay in the sequence, but one
 
     SSM_DEVICE ConvolutionBackwardBlock(const ConvolutionBackwardArguments<R>& arguments, int64_t channel_block, R* memory)
         : params(arguments.params), cut(arguments.cut), block(params.shape, cut, params.width, channel_block) {
@@ -83,13 +85,22 @@ struct ConvolutionBackwardBlock {
         g = x + block.channels * x_columns;
         weights = g + block.channels * g_columns;
         sums = weights + block.channels * block.width;
+        reaches = reinterpret_cast<int*>(sums + block.channels * (block.width + 1));
     }
 
-    SSM_DEVICE R last_state_gradient(const Span& span, int64_t channel, int64_t step) const {
+    // With entries: how many steps back the taps of step k of g go.
+    SSM_DEVICE int reach_of(int k) const { return reaches[k] < history ? reaches[k] : history; }
+
+    SSM_DEVICE R last_state_gradient(const ConvolutionItem& item, int64_t channel, int64_t step) const {
+        const Span& span = item.span;
         const R* gradient = static_cast<const R*>(params.grad_last_state);
         const int64_t from_first = step - (span.length - history);
-        return gradient && from_first >= 0 ? gradient[(span.row * block.all_channels + channel) * history + from_first]
-                                           : R(0);
+        const int64_t most = item.entries && span.length > 0 ? reach_of_entry(item.entries[span.length - 1]) : history;
+        const bool is_own =
+            span.length - 1 - step <= SSM_MUTATE("causal_conv1d_backward.cuda.state_of_another", most, history);
+        return gradient && from_first >= 0 && is_own
+                   ? gradient[(span.row * block.all_channels + channel) * history + from_first]
+                   : R(0);
     }
 
     SSM_DEVICE void run(const ConvolutionItem& item) {
@@ -97,11 +108,18 @@ struct ConvolutionBackwardBlock {
         const int64_t left = item.span.length - item.begin;
         const int ahead = SSM_MUTATE("causal_conv1d_backward.cuda.no_look_ahead", history, 0);
         const int known = static_cast<int>(left < item.count + ahead ? left : item.count + ahead);
-        block.template stage_steps<T>(params.x, item.span, params.initial_state, history, item.begin - history,
+        block.template stage_steps<T>(params.x, item.span, item.entries, params.initial_state, history, item.begin - history,
                                       history + known, x_columns, x);
-        block.template stage_steps<T>(params.grad_y, item.span, nullptr, 0, item.begin, known, g_columns, g);
+        block.template stage_steps<T>(params.grad_y, item.span, item.entries, nullptr, 0, item.begin, known, g_columns, g);
         block.each(item.count + history - known,
                    [&](int channel, int k) { g[block.place(channel, known + k, g_columns)] = R(0); });
+        if (item.entries) {
+            for (int k = static_cast<int>(threadIdx.x); k < item.count + history; k += convolution_threads) {
+                reaches[k] = k < known ? SSM_MUTATE("causal_conv1d_backward.cuda.missed_restart",
+                                                    reach_of_entry(item.entries[item.begin + k]), 255)
+                                       : 0;
+            }
+        }
         __syncthreads();
         const int64_t channel = block.first_channel + block.channel;
         const bool exists = block.exists(block.channel);
@@ -114,7 +132,17 @@ struct ConvolutionBackwardBlock {
                 for (int k = 0; k < convolution_steps; ++k) {
                     z[k] = start;
                 }
-                for (int j = 0; j < block.width; ++j) {
+                if (item.entries) { // the taps that stay in the sequence
+#pragma unroll
+                    for (int k = 0; k < convolution_steps; ++k) {
+                        const int step = first + k * block.row_threads;
+                        for (int j = step < known ? history - reach_of(step) : block.width; j < block.width; ++j) {
+                            z[k] = multiply_add(weights[block.place(block.channel, j, block.width)],
+                                                x[block.place(block.channel, step + j, x_columns)], z[k]);
+                        }
+                    }
+                }
+                for (int j = 0; j < (item.entries ? 0 : block.width); ++j) {
                     const R weight = weights[block.place(block.channel, j, block.width)];
 #pragma unroll
                     for (int k = 0; k < convolution_steps; ++k) {
@@ -140,7 +168,7 @@ struct ConvolutionBackwardBlock {
         if (params.grad_initial_state && item.begin == 0) {
             write_initial_state(item);
         }
-        add_sums(item.count);
+        add_sums(item);
     }
 
     SSM_DEVICE void write_steps(const ConvolutionItem& item, int64_t channel) const {
@@ -149,7 +177,19 @@ struct ConvolutionBackwardBlock {
         for (int k = 0; k < convolution_steps; ++k) {
             gradients[k] = 0;
         }
-        for (int j = 0; j < block.width; ++j) {
+        if (item.entries) { // the steps behind that are reached
+#pragma unroll
+            for (int k = 0; k < convolution_steps; ++k) {
+                const int step = block.first + k * block.row_threads;
+                for (int j = 0; step < item.count && j < block.width; ++j) {
+                    if (j <= reach_of(step + j)) {
+                        gradients[k] = multiply_add(weights[block.place(block.channel, history - j, block.width)],
+                                                    g[block.place(block.channel, step + j, g_columns)], gradients[k]);
+                    }
+                }
+            }
+        }
+        for (int j = 0; j < (item.entries ? 0 : block.width); ++j) {
             const R weight = weights[block.place(block.channel, history - j, block.width)];
 #pragma unroll
             for (int k = 0; k < convolution_steps; ++k) {
@@ -158,13 +198,14 @@ struct ConvolutionBackwardBlock {
             }
         }
         T* to = static_cast<T*>(params.grad_x.data) + item.span.batch * params.grad_x.batch_stride +
-                channel * params.grad_x.channel_stride + (item.span.begin + item.begin) * params.grad_x.time_stride;
+                channel * params.grad_x.channel_stride + item.span.begin * params.grad_x.time_stride;
 #pragma unroll
         for (int k = 0; k < convolution_steps; ++k) {
             const int step = block.first + k * block.row_threads;
             if (step < item.count) {
-                to[step * params.grad_x.time_stride] =
-                    narrow<T>(gradients[k] + last_state_gradient(item.span, channel, item.begin + step));
+                const int64_t own = item.begin + step;
+                const int64_t time = item.entries ? step_of_entry(item.entries[own]) : own;
+                to[time * params.grad_x.time_stride] = narrow<T>(gradients[k] + last_state_gradient(item, channel, own));
             }
         }
     }
@@ -177,20 +218,30 @@ struct ConvolutionBackwardBlock {
             if (block.exists(channel)) {
                 R gradient = 0;
                 for (int j = history - i; j < block.width; ++j) {
+                    if (item.entries && j > reach_of(i - history + j)) {
+                        break; // another sequence
+                    }
                     gradient = multiply_add(weights[block.place(channel, history - j, block.width)],
                                             g[block.place(channel, i - history + j, g_columns)], gradient);
                 }
-                to[channel * history + i] =
-                    gradient + last_state_gradient(item.span, block.first_channel + channel, i - history);
+                to[channel * history + i] = gradient + last_state_gradient(item, block.first_channel + channel, i - history);
             }
         });
     }
 
     // Each sum belongs to one thread through the whole chunk.
-    SSM_DEVICE void add_sums(int count) const {
+    SSM_DEVICE void add_sums(const ConvolutionItem& item) const {
+        const int count = item.count;
         block.each(block.width + 1, [&](int channel, int j) {
             R sum = 0;
-            if (j < block.width) {
+            if (j < block.width && item.entries) {
+                for (int step = 0; step < count; ++step) {
+                    if (history - j <= reach_of(step)) {
+                        sum = multiply_add(g[block.place(channel, step, g_columns)],
+                                           x[block.place(channel, step + j, x_columns)], sum);
+                    }
+                }
+            } else if (j < block.width) {
                 for (int step = 0; step < count; ++step) {
                     sum = multiply_add(g[block.place(channel, step, g_columns)],
                                        x[block.place(channel, step + j, x_columns)], sum);
@@ -250,7 +301,7 @@ SSM_DEVICE void backward_row(const FewWeightsBackwardArguments<Compute<T>>& argu
         const R* last = params.grad_last_state ? static_cast<const R*>(params.grad_last_state) + state_at : nullptr;
         R* initial = params.grad_initial_state ? static_cast<R*>(params.grad_initial_state) + state_at : nullptr;
         const auto last_gradient = [&](int64_t step) {
-            return last && step >= length - history ? last[step - (length - history)] : R(0);
+            return last && step >= length - history && step < length ? last[step - (length - history)] : R(0);
         };
         if (length == 0 && initial && threadIdx.x == 0) {
             for (int i = 0; i < history; ++i) {
@@ -613,7 +664,8 @@ __global__ void __launch_bounds__(convolution_threads)
         const int64_t end = (chunk + 1) * chunk_tiles < tiles ? (chunk + 1) * chunk_tiles : tiles;
         for (int64_t tile = chunk * chunk_tiles; tile < end; ++tile) {
             const int64_t batch = tile / cut.slots;
-            const ConvolutionItem item = convolution_item(params.shape, cut.tile, batch, tile - batch * cut.slots);
+            const ConvolutionItem item =
+                convolution_item(params.shape, cut.tile, batch, tile - batch * cut.slots, arguments.table);
             if (item.exists) {
                 run.run(item);
             }
@@ -682,6 +734,7 @@ ConvolutionBackwardArguments<R> plan_backward(const BackendContext& context, con
     if (wants_sums(params)) {
         arguments.sums = parts.take<R>(arguments.chunks * params.shape.channels * (params.width + 1));
     }
+    arguments.table = take_sequence_table(params.shape, params.seq_idx, parts);
     return arguments;
 }
 
@@ -719,7 +772,7 @@ FewWeightsBackwardArguments<Compute<T>> plan_few_weights(const BackendContext& c
 
 template <typename T>
 bool takes_few_weights(const BackendContext& context, const CausalConv1dBackwardParams& params) {
-    return !std::is_same<T, double>::value && params.width >= 2 && params.width <= 4 &&
+    return !std::is_same<T, double>::value && params.width >= 2 && params.width <= 4 && !params.seq_idx &&
            context.options.get("causal_conv1d_backward.path") != convolution_path_general_width;
 }
 
@@ -773,7 +826,14 @@ int32_t run_causal_conv1d_backward(BackendContext* context, const CausalConv1dBa
         if (cut.items == 0) {
             return success;
         }
-        const int64_t numbers = cut.channels * (2 * cut.tile_capacity() + 5 * params.width);
+        int64_t numbers = cut.channels * (2 * cut.tile_capacity() + 5 * params.width);
+        if (params.seq_idx) {
+            numbers += cut.tile_capacity() + params.width; // reaches
+            error = fill_sequence_table(*context, params.shape, params.seq_idx, arguments.table, 0);
+        }
+        if (error != cudaSuccess) {
+            return status_of(error, "causal_conv1d_backward");
+        }
         error = launch(causal_conv1d_backward_kernel<T>, grid_of(cut.channel_blocks * arguments.chunks),
                        dim3(convolution_threads), static_cast<size_t>(numbers) * sizeof(R), context->stream, arguments);
         chunks = arguments.chunks;
@@ -781,6 +841,9 @@ int32_t run_causal_conv1d_backward(BackendContext* context, const CausalConv1dBa
     }
     if (error == cudaSuccess && sums) {
         error = add_chunks<R>(context, params, chunks, sums);
+    }
+    if (error == cudaSuccess) {
+        error = clear_padding(*context, params.shape, params.seq_idx, params.grad_x, static_cast<int64_t>(sizeof(T)));
     }
     return status_of(error, "causal_conv1d_backward");
 }

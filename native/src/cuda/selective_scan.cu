@@ -67,6 +67,7 @@ struct SelectiveScanArguments {
     int64_t items;          // blocks' worth of work
     S* states;              // (chunks,R,D,N): the running state, and what a chunk leaves behind
     S* decays;              // (chunks,R,D,N): what a chunk multiplies the state before it by; null for one chunk
+    SequenceTable table;
 };
 
 // ---- Kernel --------------------------------------------------------------------------------------------------------------
@@ -91,12 +92,13 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
 
     SSM_DEVICE SelectiveScanBlock(const SelectiveScanArguments<S>& arguments, Storage& shared)
         : Tile(arguments.params.shape, arguments.params.groups, arguments.params.states, arguments.lanes, shared.work,
-               reinterpret_cast<R*>(shared.b)),
+               reinterpret_cast<R*>(shared.b), arguments.table),
           arguments(arguments), params(arguments.params), shared(shared) {}
 
     // Index of state n of this channel in (R,D,N).
-    SSM_DEVICE int64_t state_index(int64_t n) const {
-        return (work.span.row * params.shape.channels + channel) * params.states + n;
+    SSM_DEVICE int64_t state_index(int64_t n) const { return state_index(channel(), n); }
+    SSM_DEVICE int64_t state_index(int64_t of_channel, int64_t n) const {
+        return (work.span.row * params.shape.channels + of_channel) * params.states + n;
     }
     SSM_DEVICE int64_t chunk_stride() const { return state_rows(params.shape) * params.shape.channels * params.states; }
 
@@ -111,7 +113,7 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
         if (arguments.phase == SelectiveScanPhase::finish) {
             for (int64_t i = 0; i < SSM_MUTATE("selective_scan.cuda.dropped_chunk", work.chunk, work.chunk - 1); ++i) {
                 const int64_t at = i * chunk_stride() + index;
-                state = multiply_add(arguments.decays[at], state, arguments.states[at]);
+                state = this->passed_on(arguments.decays[at], state, arguments.states[at]);
             }
         }
         return state;
@@ -137,17 +139,18 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
                 static_cast<int>(work.end - tile_begin < arguments.tile ? work.end - tile_begin : arguments.tile);
             const R* bias = static_cast<const R*>(params.dt_bias);
             const R* skip = static_cast<const R*>(params.d);
-            const R own_bias = bias && exists ? bias[channel] : R(0);
-            const R own_skip = skip && exists ? skip[channel] : R(0);
+            const R own_bias = bias && exists ? bias[channel()] : R(0);
+            const R own_skip = skip && exists ? skip[channel()] : R(0);
             R s[steps];
             R x[steps];
             R y[steps];
             this->load(params.dt, tile_begin, tile_steps, s);
             this->load(params.u, tile_begin, tile_steps, x);
             R sum = 0;
+            const unsigned there = this->own_steps(tile_begin, tile_steps);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
-                const bool inside = lane * steps + i < tile_steps;
+                const bool inside = (there >> i & 1) != 0;
                 const R biased = s[i] + own_bias;
                 s[i] = inside ? (params.dt_softplus ? softplus(biased) : biased) : R(0);
                 y[i] = own_skip * x[i];
@@ -160,6 +163,7 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
                 if (!SSM_MUTATE("selective_scan.cuda.missing_barrier", false, true)) {
                     __syncthreads(); // the staged states before are done with
                 }
+                this->stage_restarts(tile_begin, tile_steps);
                 if (!params.b.is_constant) {
                     this->stage(params.b, first, count, tile_begin, tile_steps, shared.b);
                 }
@@ -199,10 +203,11 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
     // One state through the tile.
     SSM_DEVICE void advance(int64_t n, int row_index, int64_t tile_begin, R sum, const R (&s)[steps], const R (&x)[steps],
                             R (&y)[steps], S* kept) const {
-        const int64_t index = exists ? state_index(n) : 0;
-        const auto a = prepared(exists ? static_cast<const S*>(params.a)[channel * params.states + n] : number<S>(0));
+        const int64_t of_channel = channel();
+        const int64_t index = exists ? state_index(of_channel, n) : 0;
+        const auto a = prepared(exists ? static_cast<const S*>(params.a)[of_channel * params.states + n] : number<S>(0));
         S before = number<S>(0);
-        if (exists) {
+        if (exists && this->takes_state()) {
             before = tile_begin == work.begin ? start(n) : SSM_MUTATE("selective_scan.cuda.dropped_carry", kept[index], S{});
         }
         S e[steps];
@@ -227,17 +232,8 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
         if constexpr (!Traits::complex) {
             decayed = decayed * decay(a, sum);
         }
-        for (int delta = 1; delta < lanes; delta *= 2) {
-            const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
-            const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
-            if (lane >= delta) {
-                folded = multiply_add(decayed, folded_before, folded);
-                decayed = decayed * decayed_before;
-            }
-        }
-        const S decayed_before = shuffle_up(decayed, 1, full_mask, lanes);
-        const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
-        S h = lane == 0 ? before : multiply_add(decayed_before, before, folded_before);
+        this->fold_lanes(decayed, folded);
+        S h = this->state_before(decayed, folded, before);
         if (arguments.phase != SelectiveScanPhase::summarize) {
             const S constant_c = this->constant_of(params.c, n);
 #pragma unroll
@@ -258,7 +254,9 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
             kept[index] = h;
             if (arguments.phase == SelectiveScanPhase::summarize) {
                 S& total = arguments.decays[work.chunk * chunk_stride() + index];
-                total = tile_begin == work.begin ? decayed : decayed * total;
+                const bool restarts = params.seq_idx && this->restarts() != 0;
+                const S own = restarts ? number<S>(0) : decayed;
+                total = tile_begin == work.begin || restarts ? own : own * total;
             }
         }
     }
@@ -314,6 +312,9 @@ SelectiveScanPlan plan_selective_scan(const BackendContext& context, const Selec
     }
     plan.chunks = plan.chunks < tiles ? plan.chunks : tiles;
     plan.chunks = plan.chunks > 1 ? plan.chunks : 1;
+    if (params.seq_idx) { // whole segments
+        plan.tile = static_cast<int32_t>(ceil_divide(plan.tile, Traits::steps)) * Traits::steps;
+    }
     // As many channels of a group in a block as there are, up to the block's threads.
     const int64_t per_group = shape.channels / params.groups;
     plan.threads = warp_size;
@@ -336,6 +337,7 @@ void selective_scan_scratch(const SelectiveScanPlan& plan, const SelectiveScanPa
     } else if (!params.last_state) {
         arguments.states = parts.take<S>(states);
     }
+    arguments.table = take_sequence_table(params.shape, params.seq_idx, parts);
 }
 
 template <typename T, typename S>
@@ -366,14 +368,16 @@ int32_t run_selective_scan(BackendContext* context, const SelectiveScanParams& p
         arguments.phase = phase;
         return launch(selective_scan_kernel<T, S>, grid, block, sizeof(SelectiveScanStorage<S>), context->stream, arguments);
     };
-    cudaError_t error;
-    if (plan.chunks == 1) {
-        error = run(SelectiveScanPhase::whole);
-    } else {
+    static_assert(Traits::steps <= most_segment_steps, "a segment has a bit for each of its steps");
+    cudaError_t error = fill_sequence_table(*context, params.shape, params.seq_idx, arguments.table, Traits::steps);
+    if (error == cudaSuccess && plan.chunks > 1) {
         error = run(SelectiveScanPhase::summarize);
-        if (error == cudaSuccess) {
-            error = run(SelectiveScanPhase::finish);
-        }
+    }
+    if (error == cudaSuccess) {
+        error = run(plan.chunks > 1 ? SelectiveScanPhase::finish : SelectiveScanPhase::whole);
+    }
+    if (error == cudaSuccess) {
+        error = clear_padding(*context, params.shape, params.seq_idx, params.y, static_cast<int64_t>(sizeof(T)));
     }
     return status_of(error, "selective_scan");
 }

@@ -4,12 +4,15 @@
 
 #include "cuda/primitives/cuda.h"
 
+#include "core/mutate.h"
 #include "core/params.h"
 #include "cuda/context.h"
 #include "cuda/primitives/math.h"
 #include "cuda/primitives/numbers.h"
 #include "cuda/primitives/sequence.h"
 #include "cuda/primitives/vector.h"
+#include "cuda/primitives/warp.h"
+#include "cuda/sequence_ids.h"
 
 namespace ssm {
 namespace {
@@ -23,6 +26,10 @@ struct SelectiveScanItem {
     int64_t chunk;
     int64_t begin; // of the chunk
     int64_t end;
+    const int64_t* segments; // of the row, where seq_idx is given
+    int64_t tile_begin;      // of the tile that the block is at, in the gradients
+    int64_t slot;            // of its state
+    unsigned restarts;       // of the tile: a bit for each lane of a channel that a sequence begins with
 };
 
 // `a` as decay takes it. A float is multiplied by log2(e).
@@ -86,6 +93,18 @@ SSM_DEVICE Complex<R> input_of(R x, Complex<R> b) {
     return {x * b.re, x * b.im};
 }
 
+// What follows a piece whose map is (decay, left), after `before`. A decay of zero passes nothing on, not even NaN.
+SSM_DEVICE bool is_nothing(float decay) {
+    return decay == 0;
+}
+SSM_DEVICE bool is_nothing(double decay) {
+    return decay == 0;
+}
+template <typename R>
+SSM_DEVICE bool is_nothing(Complex<R> decay) {
+    return decay.re == 0 && decay.im == 0;
+}
+
 // Where step `step` of the tile lies in a row of staged b or c: lanes read `width` elements at once, side by side.
 template <int steps, int width>
 SSM_DEVICE int staged_position(int step, int lanes) {
@@ -96,6 +115,10 @@ SSM_DEVICE int staged_position(int step, int lanes) {
 
 // A block of threads takes some channels of a group, `lanes` neighbouring threads for each, of which each has `steps_` steps
 // of a tile. T: storage of u, dt, z, y. S: states, a compute type, real or complex.
+//
+// With seq_idx time is that of the segments in the table: a lane has a segment, whose steps stand for `steps` of time
+// whatever their number, and those that are none are taken for steps with s = 0. A sequence begins with a lane, so that what
+// a lane does with its steps is the same; only what goes from lane to lane and from tile to tile stops there.
 template <typename T, typename S, int steps_>
 struct SelectiveScanTile {
     using R = Compute<T>;
@@ -108,17 +131,17 @@ struct SelectiveScanTile {
     const int64_t states;
     SelectiveScanItem& work;
     R* const transit; // shared, a number for each step of each thread: what goes from thread to thread
+    const SequenceTable& table;
 
     // The thread's place: channel, and which steps of a tile.
     int lanes;
     int lane;        // among those of its channel
     int own_channel; // in the block
-    int64_t channel;
     bool exists;
 
     SSM_DEVICE SelectiveScanTile(const SequenceShape& shape, int64_t groups, int64_t states, int lanes,
-                                 SelectiveScanItem& work, R* transit)
-        : shape(shape), groups(groups), states(states), work(work), transit(transit), lanes(lanes) {
+                                 SelectiveScanItem& work, R* transit, const SequenceTable& table)
+        : shape(shape), groups(groups), states(states), work(work), transit(transit), table(table), lanes(lanes) {
         lane = static_cast<int>(threadIdx.x) & (lanes - 1);
         own_channel = static_cast<int>(threadIdx.x) / lanes;
     }
@@ -137,6 +160,11 @@ struct SelectiveScanTile {
             const int64_t state_row = rest / chunks;
             work.chunk = rest - state_row * chunks;
             work.span = span_of_row(shape, state_row);
+            work.segments = table.row(work.span.batch);
+            work.restarts = 0;
+            if (work.segments) {
+                work.span.length = table.counts[work.span.batch] * steps;
+            }
             const int64_t length = work.span.length;
             const int64_t tiles = (length + tile - 1) / tile;
             const int64_t chunk_steps = (tiles + chunks - 1) / chunks * tile;
@@ -146,8 +174,7 @@ struct SelectiveScanTile {
             work.first_channel = work.group * per_group + part * sets * (static_cast<int>(blockDim.x) / lanes);
         }
         __syncthreads();
-        channel = work.first_channel + own_channel;
-        exists = channel < work.end_channel;
+        exists = channel() < work.end_channel;
     }
 
     // For the whole block: the channels behind those it has.
@@ -157,13 +184,100 @@ struct SelectiveScanTile {
             work.first_channel += static_cast<int>(blockDim.x) / lanes;
         }
         __syncthreads();
-        channel = work.first_channel + own_channel;
-        exists = channel < work.end_channel;
+        exists = channel() < work.end_channel;
     }
+
+    // Read where it is wanted: registers are short.
+    SSM_DEVICE int64_t channel() const { return *const_cast<const volatile int64_t*>(&work.first_channel) + own_channel; }
 
     SSM_DEVICE int64_t offset(const Sequence& sequence, int64_t at_channel, int64_t step) const {
         return work.span.batch * sequence.batch_stride + at_channel * sequence.channel_stride +
                (work.span.begin + step) * sequence.time_stride;
+    }
+
+    // A bit for each step of the thread that is one.
+    SSM_DEVICE unsigned own_steps(int64_t tile_begin, int tile_steps) const {
+        const int left = tile_steps - lane * steps;
+        if (left <= 0) {
+            return 0;
+        }
+        if (work.segments) {
+            return steps_of_segment(work.segments[tile_begin / steps + lane]);
+        }
+        return left < steps ? (1u << left) - 1 : (1u << steps) - 1;
+    }
+    // The thread's first step, where it has one.
+    SSM_DEVICE int64_t own_first(int64_t tile_begin, int tile_steps) const {
+        if (!work.segments) {
+            return tile_begin + lane * steps;
+        }
+        return lane * steps < tile_steps ? first_of_segment(work.segments[tile_begin / steps + lane]) : 0;
+    }
+    // Where step `step` of the tile is in time; negative where it is none.
+    SSM_DEVICE int64_t time_of(int64_t tile_begin, int step) const {
+        if (!work.segments) {
+            return tile_begin + step;
+        }
+        const int64_t segment = work.segments[tile_begin / steps + step / steps];
+        return steps_of_segment(segment) >> (step % steps) & 1 ? first_of_segment(segment) + step % steps : -1;
+    }
+    // What restarts() is to give for the tile: for the whole block, between barriers. It lies in shared memory, because
+    // registers are short, and stays zero without segments.
+    SSM_DEVICE void stage_restarts(int64_t tile_begin, int tile_steps) {
+        if (work.segments && warp_id() == 0) {
+            const bool is_own = lane_id() < lanes && lane_id() * steps < tile_steps;
+            const unsigned restarts = warp_ballot(is_own && segment_restarts(work.segments[tile_begin / steps + lane_id()]));
+            if (lane_id() == 0) {
+                work.restarts = restarts;
+            }
+        }
+    }
+    SSM_DEVICE unsigned restarts() const { return *const_cast<const volatile unsigned*>(&work.restarts); }
+    // Lanes before this one from which something reaches it: back to where its sequence begins.
+    SSM_DEVICE int lanes_before(unsigned restarts) const {
+        const unsigned until = restarts & (full_mask >> (warp_size - 1 - lane));
+        return until != 0 ? lane - (warp_size - 1 - __clz(static_cast<int>(until))) : lane;
+    }
+    // Lanes behind this one which something of it reaches.
+    SSM_DEVICE int lanes_behind(unsigned restarts) const {
+        const unsigned behind = lane < warp_size - 1 ? restarts >> (lane + 1) : 0;
+        return behind != 0 ? __ffs(static_cast<int>(behind)) - 1 : lanes - 1 - lane;
+    }
+    // Each lane's map (decayed, folded) becomes that of all lanes from its sequence's first to itself. Two loops and not
+    // one, and the restarts read where they are wanted: without any, nothing more is kept in registers.
+    SSM_DEVICE void fold_lanes(S& decayed, S& folded) const {
+        const auto fold = [&](int reach) {
+            for (int delta = 1; delta < lanes; delta *= 2) {
+                const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
+                const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
+                if (reach >= delta) {
+                    folded = multiply_add(decayed, folded_before, folded);
+                    decayed = decayed * decayed_before;
+                }
+            }
+        };
+        if (!table.entries) {
+            fold(lane);
+        } else {
+            fold(SSM_MUTATE("selective_scan.cuda.lanes_of_another", lanes_before(restarts()), lane));
+        }
+    }
+    // Whether the lane goes on from the state before the tile.
+    SSM_DEVICE bool takes_state() const {
+        const unsigned all = table.entries ? restarts() : 0;
+        return lanes_before(all) == lane && (all & 1) == 0;
+    }
+    // The state before the lane's steps, from the map of the lanes before it and the state that it takes.
+    SSM_DEVICE S state_before(S decayed, S folded, S taken) const {
+        const S decayed_before = shuffle_up(decayed, 1, full_mask, lanes);
+        const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
+        const S state = lane == 0 ? taken : multiply_add(decayed_before, taken, folded_before);
+        return table.entries && lanes_before(restarts()) == 0 ? taken : state;
+    }
+
+    // The state behind a piece of time whose map is (decay, left).
+    SSM_DEVICE S passed_on(S decay, S before, S left) const {
+        return work.segments && is_nothing(decay) ? left : multiply_add(decay, before, left);
     }
 
     // The thread's steps of a tensor, zero where there is none. Contiguous in channels, they change hands in shared memory,
@@ -171,11 +285,10 @@ struct SelectiveScanTile {
     SSM_DEVICE void load(const Sequence& sequence, int64_t tile_begin, int tile_steps, R (&values)[steps]) {
         const T* data = static_cast<const T*>(sequence.data);
         if (shape.layout == Layout::time_contiguous) {
-            const int first = lane * steps;
-            const T* own = data + (exists ? offset(sequence, channel, tile_begin + first) : 0);
-            const int count = exists ? tile_steps - first : 0;
+            const T* own = data + (exists ? offset(sequence, channel(), own_first(tile_begin, tile_steps)) : 0);
+            const unsigned there = exists ? own_steps(tile_begin, tile_steps) : 0;
             constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
-            if (count >= steps && is_aligned(own, per_vector * sizeof(T))) {
+            if (there == (1u << steps) - 1 && is_aligned(own, per_vector * sizeof(T))) {
 #pragma unroll
                 for (int i = 0; i < steps; i += per_vector) {
                     const Vector<T, per_vector> vector = load_vector<per_vector>(own + i);
@@ -187,7 +300,7 @@ struct SelectiveScanTile {
             } else {
 #pragma unroll
                 for (int i = 0; i < steps; ++i) {
-                    values[i] = i < count ? widen(own[i]) : R(0);
+                    values[i] = there >> i & 1 ? widen(own[i]) : R(0);
                 }
             }
         } else {
@@ -198,15 +311,17 @@ struct SelectiveScanTile {
             for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
                 const int step = i / channels;
                 const int from = i - step * channels;
-                if (work.first_channel + from < work.end_channel) {
+                const int64_t time = time_of(tile_begin, step);
+                if (work.first_channel + from < work.end_channel && time >= 0) {
                     staged[step % steps * threads + from * lanes + step / steps] =
-                        widen(data[offset(sequence, work.first_channel + from, tile_begin + step)]);
+                        widen(data[offset(sequence, work.first_channel + from, time)]);
                 }
             }
             __syncthreads();
+            const unsigned there = exists ? own_steps(tile_begin, tile_steps) : 0;
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
-                values[i] = exists && lane * steps + i < tile_steps ? staged[i * threads + threadIdx.x] : R(0);
+                values[i] = there >> i & 1 ? staged[i * threads + threadIdx.x] : R(0);
             }
         }
     }
@@ -214,12 +329,10 @@ struct SelectiveScanTile {
     SSM_DEVICE void store(const Sequence& sequence, int64_t tile_begin, int tile_steps, const R (&values)[steps]) {
         T* data = static_cast<T*>(sequence.data);
         if (shape.layout == Layout::time_contiguous) {
-            const int first = lane * steps;
-            T* own = data + (exists ? offset(sequence, channel, tile_begin + first) : 0);
-            const int left = tile_steps - first;
-            const int count = exists ? left : 0;
+            T* own = data + (exists ? offset(sequence, channel(), own_first(tile_begin, tile_steps)) : 0);
+            const unsigned there = exists ? own_steps(tile_begin, tile_steps) : 0;
             constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
-            if (count >= steps && is_aligned(own, per_vector * sizeof(T))) {
+            if (there == (1u << steps) - 1 && is_aligned(own, per_vector * sizeof(T))) {
 #pragma unroll
                 for (int i = 0; i < steps; i += per_vector) {
                     Vector<T, per_vector> vector;
@@ -232,7 +345,7 @@ struct SelectiveScanTile {
             } else {
 #pragma unroll
                 for (int i = 0; i < steps; ++i) {
-                    if (i < count) {
+                    if (there >> i & 1) {
                         own[i] = narrow<T>(values[i]);
                     }
                 }
@@ -250,8 +363,9 @@ struct SelectiveScanTile {
             for (int i = static_cast<int>(threadIdx.x); i < channels * tile_steps; i += threads) {
                 const int step = i / channels;
                 const int from = i - step * channels;
-                if (work.first_channel + from < work.end_channel) {
-                    data[offset(sequence, work.first_channel + from, tile_begin + step)] =
+                const int64_t time = time_of(tile_begin, step);
+                if (work.first_channel + from < work.end_channel && time >= 0) {
+                    data[offset(sequence, work.first_channel + from, time)] =
                         narrow<T>(staged[step % steps * threads + from * lanes + step / steps]);
                 }
             }
@@ -263,7 +377,7 @@ struct SelectiveScanTile {
                           S* staged) {
         const StateInput* data = static_cast<const StateInput*>(sequence.data) + work.span.batch * sequence.batch_stride +
                                  work.group * sequence.group_stride + first * sequence.state_stride +
-                                 (work.span.begin + tile_begin) * sequence.time_stride;
+                                 work.span.begin * sequence.time_stride;
         const int row = lanes * steps;
         const int threads = static_cast<int>(blockDim.x);
         const bool by_time = sequence.time_stride == 1;
@@ -272,8 +386,9 @@ struct SelectiveScanTile {
             const int n = by_time ? i / row : i % count;
             const int step = by_time ? i % row : i / count;
             S value = number<S>(0);
-            if (step < tile_steps) {
-                value = widen(data[n * sequence.state_stride + step * sequence.time_stride]);
+            const int64_t time = step < tile_steps ? time_of(tile_begin, step) : -1;
+            if (time >= 0) {
+                value = widen(data[n * sequence.state_stride + time * sequence.time_stride]);
             }
             staged[n * row + staged_position<steps, width>(step, lanes)] = value;
         }
@@ -292,7 +407,7 @@ struct SelectiveScanTile {
         return vector;
     }
     SSM_DEVICE S constant_of(const StateSequence& sequence, int64_t n) const {
-        return exists && sequence.is_constant ? static_cast<const S*>(sequence.data)[channel * states + n] : number<S>(0);
+        return exists && sequence.is_constant ? static_cast<const S*>(sequence.data)[channel() * states + n] : number<S>(0);
     }
 };
 

@@ -87,6 +87,7 @@ struct SelectiveScanBackwardArguments {
     Real<S>* sums_dt; // for grad_dt_bias
     S* parts_b;       // (parts,B,G,N,L) or (parts,B,G,L,N), null where it is not wanted
     S* parts_c;
+    SequenceTable table;
 };
 
 // Re(x conj(y)) + sum
@@ -144,25 +145,53 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 
     SSM_DEVICE SelectiveScanBackwardBlock(const SelectiveScanBackwardArguments<S>& arguments, Storage& shared)
         : Tile(arguments.params.shape, arguments.params.groups, arguments.params.states, arguments.lanes, shared.work,
-               reinterpret_cast<R*>(shared.b)),
+               reinterpret_cast<R*>(shared.b), arguments.table),
           arguments(arguments), params(arguments.params), shared(shared) {}
 
     SSM_DEVICE int64_t chunk_row(int64_t chunk) const { return chunk * state_rows(shape) + work.span.row; }
     // Of state n of this channel in (chunks,R,N,D).
     SSM_DEVICE int64_t chunk_index(int64_t chunk, int64_t n) const {
-        return (chunk_row(chunk) * states + n) * shape.channels + channel;
+        return (chunk_row(chunk) * states + n) * shape.channels + channel();
     }
     // The first tile of the chunk among those of (B,slots,N,D).
     SSM_DEVICE int64_t first_slot() const {
         const int64_t before = shape.cu_seqlens ? work.span.begin / arguments.tile + work.span.row : 0;
         return work.span.batch * arguments.slots + before + work.begin / arguments.tile;
     }
-    SSM_DEVICE int64_t kept_index(int64_t slot, int64_t n) const { return (slot * states + n) * shape.channels + channel; }
+    // The tile, whose slot would be `slot`. Of segments only a tile that begins within a sequence has one: the segment
+    // before it is whole, so that since the tile before as many steps have passed as that has and one for each other, at
+    // least.
+    SSM_DEVICE int64_t slot_of(int64_t tile_begin, int64_t slot) const {
+        if (!work.segments) {
+            return slot;
+        }
+        return work.span.batch * arguments.slots +
+               first_of_segment(work.segments[tile_begin / steps]) / kept_steps(arguments.tile);
+    }
+    static SSM_INLINE int64_t kept_steps(int64_t tile) { return steps + tile / steps - 1; }
+    // For the whole block: the tile it is at, whose state has this slot. These numbers lie in shared memory, because
+    // registers are what this kernel is short of.
+    SSM_DEVICE void take_tile(int64_t tile_begin, int64_t slot) {
+        __syncthreads(); // the tile before is done with
+        if (threadIdx.x == 0) {
+            work.tile_begin = tile_begin;
+            work.slot = slot_of(tile_begin, slot);
+        }
+        __syncthreads();
+    }
+    SSM_DEVICE int64_t tile_begin() const { return *const_cast<const volatile int64_t*>(&work.tile_begin); }
+    SSM_DEVICE int64_t slot() const { return *const_cast<const volatile int64_t*>(&work.slot); }
+
+    // Whether a sequence begins with the tile.
+    SSM_DEVICE bool tile_restarts(int64_t tile_begin) const {
+        return work.segments && segment_restarts(work.segments[tile_begin / steps]);
+    }
+    SSM_DEVICE int64_t kept_index(int64_t slot, int64_t n) const { return (slot * states + n) * shape.channels + channel(); }
     // In (R,D,N).
-    SSM_DEVICE int64_t state_index(int64_t n) const { return (work.span.row * shape.channels + channel) * states + n; }
+    SSM_DEVICE int64_t state_index(int64_t n) const { return (work.span.row * shape.channels + channel()) * states + n; }
 
     SSM_DEVICE S rate(int64_t n) const {
-        return exists ? static_cast<const S*>(params.a)[channel * states + n] : number<S>(0);
+        return exists ? static_cast<const S*>(params.a)[channel() * states + n] : number<S>(0);
     }
     // The state before the chunk.
     SSM_DEVICE S before_chunk(int64_t n) const {
@@ -170,7 +199,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         S state = initial ? initial[state_index(n)] : number<S>(0);
         for (int64_t i = 0; i < SSM_MUTATE("selective_scan_backward.cuda.dropped_chunk", work.chunk, work.chunk - 1); ++i) {
             const int64_t index = chunk_index(i, n);
-            state = multiply_add(arguments.decays[index], state, arguments.states[index]);
+            state = this->passed_on(arguments.decays[index], state, arguments.states[index]);
         }
         return state;
     }
@@ -180,7 +209,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         S g = last ? last[state_index(n)] : number<S>(0);
         for (int64_t i = arguments.chunks - 1; i > work.chunk; --i) {
             const int64_t index = chunk_index(i, n);
-            g = multiply_add(conjugate(arguments.decays[index]), g, arguments.adjoints[index]);
+            g = this->passed_on(conjugate(arguments.decays[index]), g, arguments.adjoints[index]);
         }
         return g;
     }
@@ -188,13 +217,14 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     // s and the sum of it.
     SSM_DEVICE R load_s(int64_t tile_begin, int tile_steps, R (&s)[steps]) {
         const R* bias = static_cast<const R*>(params.dt_bias);
-        const R own_bias = bias && exists ? bias[channel] : R(0);
+        const R own_bias = bias && exists ? bias[channel()] : R(0);
         this->load(params.dt, tile_begin, tile_steps, s);
+        const unsigned there = this->own_steps(tile_begin, tile_steps);
         R sum = 0;
 #pragma unroll
         for (int i = 0; i < steps; ++i) {
             const R biased = s[i] + own_bias;
-            s[i] = lane * steps + i < tile_steps ? (params.dt_softplus ? softplus(biased) : biased) : R(0);
+            s[i] = there >> i & 1 ? (params.dt_softplus ? softplus(biased) : biased) : R(0);
             sum += s[i];
         }
         return sum;
@@ -220,13 +250,16 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 
     // For each group of states whose b and c are staged: f(first, count).
     template <typename Function>
-    SSM_DEVICE void each_staged(int64_t tile_begin, int tile_steps, bool wants_c, const Function& f) {
+    SSM_DEVICE void each_staged(bool wants_c, const Function& f) {
         const int staged_states = Traits::staged / (lanes * steps);
         for (int64_t first = 0; first < states; first += staged_states) {
+            const int64_t tile_begin = this->tile_begin();
+            const int tile_steps = steps_of(tile_begin);
             const int count = static_cast<int>(states - first < staged_states ? states - first : staged_states);
             if (!SSM_MUTATE("selective_scan_backward.cuda.missing_barrier", false, true)) {
                 __syncthreads(); // the staged states before are done with
             }
+            this->stage_restarts(tile_begin, tile_steps);
             if (!params.b.is_constant) {
                 this->stage(params.b, first, count, tile_begin, tile_steps, shared.b);
             }
@@ -252,6 +285,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         }
         int64_t slot = first_slot();
         for (int64_t tile_begin = work.begin; tile_begin < work.end; tile_begin += arguments.tile, ++slot) {
+            take_tile(tile_begin, slot);
             const int tile_steps = steps_of(tile_begin);
             R s[steps];
             R x[steps];
@@ -266,10 +300,10 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             if (summarizes) {
                 load_gy(tile_begin, tile_steps, gy);
             }
-            each_staged(tile_begin, tile_steps, summarizes, [&](int64_t first, int count) {
+            each_staged(summarizes, [&](int64_t first, int count) {
 #pragma unroll 1
                 for (int j = 0; j < count; ++j) {
-                    carry(first + j, j, slot, tile_begin, sum, s, x, gy);
+                    carry(first + j, j, sum, s, x, gy);
                 }
             });
         }
@@ -279,17 +313,18 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     }
 
     // One state through a tile.
-    SSM_DEVICE void carry(int64_t n, int row_index, int64_t slot, int64_t tile_begin, R sum, const R (&s)[steps],
-                          const R (&x)[steps], const R (&gy)[steps]) const {
+    SSM_DEVICE void carry(int64_t n, int row_index, R sum, const R (&s)[steps], const R (&x)[steps],
+                          const R (&gy)[steps]) const {
         const bool summarizes = arguments.phase == SelectiveScanBackwardPhase::summarize;
-        const bool is_first = tile_begin == work.begin;
+        const bool is_first = tile_begin() == work.begin;
         const int64_t index = exists ? chunk_index(work.chunk, n) : 0;
         const auto a = prepared(rate(n));
         S before = number<S>(0);
-        if (exists && summarizes && !is_first) {
+        const bool takes = exists && this->takes_state();
+        if (takes && summarizes && !is_first) {
             before = arguments.states[index];
-        } else if (exists && !summarizes) {
-            before = is_first ? before_chunk(n) : arguments.kept[kept_index(slot, n)];
+        } else if (takes && !summarizes) {
+            before = is_first ? before_chunk(n) : arguments.kept[kept_index(slot(), n)];
         }
         S e[steps];
         S decayed = number<S>(1);
@@ -311,35 +346,33 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             decayed = decay(a, sum);
         }
         const S own_decayed = decayed;
-        for (int delta = 1; delta < lanes; delta *= 2) {
-            const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
-            const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
-            if (lane >= delta) {
-                folded = multiply_add(decayed, folded_before, folded);
-                decayed = decayed * decayed_before;
-            }
-        }
+        this->fold_lanes(decayed, folded);
         const S after = multiply_add(decayed, before, folded);
         if (!summarizes) {
-            if (exists && is_first && lane == 0) {
-                arguments.kept[kept_index(slot, n)] = before;
+            if (takes && is_first && lane == 0) {
+                arguments.kept[kept_index(slot(), n)] = before;
             }
-            if (exists && lane == lanes - 1 && tile_begin + arguments.tile < work.end) {
-                arguments.kept[kept_index(slot + 1, n)] = after;
+            const int64_t next = tile_begin() + arguments.tile;
+            if (exists && lane == lanes - 1 && next < work.end && !tile_restarts(next)) {
+                arguments.kept[kept_index(slot_of(next, slot() + 1), n)] = after;
             }
             return;
         }
-        const S g = shuffle(fold_back(n, row_index, own_decayed, e, gy, number<S>(0), nullptr), 0, full_mask, lanes);
+        const S reaching = fold_back(n, row_index, own_decayed, e, gy, number<S>(0), nullptr);
+        const S g = shuffle(reaching, 0, full_mask, lanes);
         if (exists && lane == lanes - 1) {
             arguments.states[index] = after;
             const S decayed_until = is_first ? number<S>(1) : arguments.decays[index];
             const S adjoint = is_first ? number<S>(0) : arguments.adjoints[index];
-            arguments.adjoints[index] = multiply_add(conjugate(decayed_until), g, adjoint);
-            arguments.decays[index] = decayed * decayed_until;
+            const unsigned restarts = this->restarts();
+            arguments.adjoints[index] =
+                (restarts & 1) != 0 ? adjoint : this->passed_on(conjugate(decayed_until), g, adjoint);
+            arguments.decays[index] = restarts != 0 ? number<S>(0) : decayed * decayed_until;
         }
     }
 
-    // g before the lane's steps, where `behind` is g behind the tile; *entering becomes g behind the lane's steps.
+    // g before the lane's steps, where `behind` is g behind the tile; *entering becomes g behind the lane's steps. Nothing
+    // comes from a lane that a sequence begins with, or from beyond it.
     SSM_DEVICE S fold_back(int64_t n, int row_index, S decayed, const S (&e)[steps], const R (&gy)[steps], S behind,
                            S* entering) const {
         const S constant_c = this->constant_of(params.c, n);
@@ -353,18 +386,30 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             }
         }
         decayed = conjugate(decayed);
-        for (int delta = 1; delta < lanes; delta *= 2) {
-            const S decayed_behind = shuffle_down(decayed, delta, full_mask, lanes);
-            const S folded_behind = shuffle_down(folded, delta, full_mask, lanes);
-            if (lane + delta < lanes) {
-                folded = multiply_add(decayed, folded_behind, folded);
-                decayed = decayed * decayed_behind;
+        const auto fold = [&](int reach) {
+            for (int delta = 1; delta < lanes; delta *= 2) {
+                const S decayed_behind = shuffle_down(decayed, delta, full_mask, lanes);
+                const S folded_behind = shuffle_down(folded, delta, full_mask, lanes);
+                if (reach >= delta) {
+                    folded = multiply_add(decayed, folded_behind, folded);
+                    decayed = decayed * decayed_behind;
+                }
             }
+        };
+        if (!params.seq_idx) {
+            fold(lanes - 1 - lane);
+        } else {
+            const int reach = this->lanes_behind(this->restarts());
+            fold(SSM_MUTATE("selective_scan_backward.cuda.lanes_of_another", reach, lanes - 1 - lane));
+            behind = lane + reach == lanes - 1 ? behind : number<S>(0);
         }
         if (entering) {
             const S decayed_behind = shuffle_down(decayed, 1, full_mask, lanes);
             const S folded_behind = shuffle_down(folded, 1, full_mask, lanes);
             *entering = lane == lanes - 1 ? behind : multiply_add(decayed_behind, behind, folded_behind);
+            if (params.seq_idx && this->lanes_behind(this->restarts()) == 0) {
+                *entering = behind;
+            }
         }
         return multiply_add(decayed, behind, folded);
     }
@@ -373,7 +418,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 
     SSM_DEVICE void run_backward(bool adds) {
         const R* skip = static_cast<const R*>(params.d);
-        const R own_skip = skip && exists ? skip[channel] : R(0);
+        const R own_skip = skip && exists ? skip[channel()] : R(0);
         constexpr R to_gy = Traits::complex ? R(0.5) : R(1);
         if (exists && work.begin >= work.end) { // nothing to do
             for (int64_t n = lane; n < states; n += lanes) {
@@ -394,51 +439,53 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         R sum_d = 0;
         R sum_dt = 0;
         const int64_t tiles = (work.end - work.begin + arguments.tile - 1) / arguments.tile;
-        const int64_t slot = first_slot();
-        for (int64_t tile = tiles - 1; tile >= 0; --tile) {
-            const int64_t tile_begin = work.begin + tile * arguments.tile;
-            const int tile_steps = steps_of(tile_begin);
+        const int64_t last_tile = work.begin + (tiles - 1) * arguments.tile;
+        for (int64_t at = last_tile; at >= work.begin; at = tile_begin() - arguments.tile) {
+            take_tile(at, first_slot() + (at - work.begin) / arguments.tile);
+            const int tile_steps = steps_of(at);
             R s[steps];
             R x[steps]; // u, then s u
             R gy[steps];
             R of_input[steps]; // sum over states of Re(g conj(b))
             R of_rate[steps];  // of Re(w conj(a))
             R y[steps];
-            const R sum = load_s(tile_begin, tile_steps, s);
-            this->load(params.u, tile_begin, tile_steps, x);
-            load_gy(tile_begin, tile_steps, gy);
+            const R sum = load_s(at, tile_steps, s);
+            this->load(params.u, at, tile_steps, x);
+            load_gy(at, tile_steps, gy);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
                 of_input[i] = of_rate[i] = 0;
                 y[i] = own_skip * x[i];
                 x[i] *= s[i];
             }
-            each_staged(tile_begin, tile_steps, true, [&](int64_t first, int count) {
+            each_staged(true, [&](int64_t first, int count) {
 #pragma unroll 1
                 for (int j = 0; j < count; ++j) {
-                    differentiate(first + j, j, slot + tile, tile_begin, tile == tiles - 1, sum, s, x, gy, of_input, of_rate,
-                                  y);
+                    differentiate(first + j, j, sum, s, x, gy, of_input, of_rate, y);
                 }
                 if (arguments.parts_b || arguments.parts_c) {
                     __syncthreads();
-                    add_warps(arguments.parts_b, 0, first, count, tile_begin, tile_steps, adds);
-                    add_warps(arguments.parts_c, 1, first, count, tile_begin, tile_steps, adds);
+                    add_warps(arguments.parts_b, 0, first, count, adds);
+                    add_warps(arguments.parts_c, 1, first, count, adds);
                 }
             });
+            const int64_t own_begin = tile_begin();
+            const int own_steps = steps_of(own_begin);
             R grad[steps];
             if (params.grad_z.data) {
                 R z[steps];
-                this->load(params.z, tile_begin, tile_steps, z);
-                this->load(params.grad_y, tile_begin, tile_steps, grad);
+                this->load(params.z, own_begin, own_steps, z);
+                this->load(params.grad_y, own_begin, own_steps, grad);
 #pragma unroll
                 for (int i = 0; i < steps; ++i) {
                     const R sigmoid = logistic(z[i]);
                     grad[i] *= y[i] * (sigmoid * multiply_add(z[i], 1 - sigmoid, R(1)));
                 }
-                this->store(params.grad_z, tile_begin, tile_steps, grad);
+                this->store(params.grad_z, own_begin, own_steps, grad);
             }
+            const unsigned there = this->own_steps(own_begin, own_steps);
             // u again, which need not stay in registers for that long.
-            this->load(params.u, tile_begin, tile_steps, x);
+            this->load(params.u, own_begin, own_steps, x);
 #pragma unroll
             for (int i = 0; i < steps; ++i) {
                 const R own_gy = gy[i] * to_gy;
@@ -448,20 +495,20 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
                 // The slope of softplus is 1 - exp(-s).
                 of_rate[i] = params.dt_softplus ? of_rate[i] * -expm1_of(-s[i]) : of_rate[i];
                 // What lies beyond the end is no step of this sequence.
-                sum_dt += lane * steps + i < tile_steps ? of_rate[i] : R(0);
+                sum_dt += there >> i & 1 ? of_rate[i] : R(0);
             }
             if (params.grad_u.data) {
-                this->store(params.grad_u, tile_begin, tile_steps, grad);
+                this->store(params.grad_u, own_begin, own_steps, grad);
             }
             if (params.grad_dt.data) {
-                this->store(params.grad_dt, tile_begin,
-                            SSM_MUTATE("selective_scan_backward.cuda.off_by_one_tail", tile_steps, tile_steps - 1), of_rate);
+                this->store(params.grad_dt, own_begin,
+                            SSM_MUTATE("selective_scan_backward.cuda.off_by_one_tail", own_steps, own_steps - 1), of_rate);
             }
         }
         sum_d = sum_of_lanes(sum_d);
         sum_dt = sum_of_lanes(sum_dt);
         if (exists && lane == 0) {
-            const int64_t index = chunk_row(work.chunk) * shape.channels + channel;
+            const int64_t index = chunk_row(work.chunk) * shape.channels + channel();
             arguments.sums_d[index] = sum_d;
             arguments.sums_dt[index] = sum_dt;
         }
@@ -477,15 +524,17 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     }
 
     // One state back through a tile.
-    SSM_DEVICE void differentiate(int64_t n, int row_index, int64_t slot, int64_t tile_begin, bool is_last, R sum,
-                                  const R (&s)[steps], const R (&x)[steps], const R (&gy)[steps], R (&of_input)[steps],
-                                  R (&of_rate)[steps], R (&y)[steps]) const {
+    SSM_DEVICE void differentiate(int64_t n, int row_index, R sum, const R (&s)[steps], const R (&x)[steps],
+                                  const R (&gy)[steps], R (&of_input)[steps], R (&of_rate)[steps], R (&y)[steps]) const {
+        const bool is_last = tile_begin() + arguments.tile >= work.end;
         const int64_t index = exists ? chunk_index(work.chunk, n) : 0;
         const auto a = prepared(rate(n));
         S before = number<S>(0);
         S behind = number<S>(0);
         if (exists) {
-            before = arguments.kept[kept_index(slot, n)];
+            if (this->takes_state()) {
+                before = arguments.kept[kept_index(slot(), n)];
+            }
             behind = is_last ? behind_chunk(n)
                              : SSM_MUTATE("selective_scan_backward.cuda.dropped_carry", arguments.carried[index], S{});
         }
@@ -512,17 +561,8 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             decayed = decay(a, sum);
         }
         const S own_decayed = decayed;
-        for (int delta = 1; delta < lanes; delta *= 2) {
-            const S decayed_before = shuffle_up(decayed, delta, full_mask, lanes);
-            const S folded_before = shuffle_up(folded, delta, full_mask, lanes);
-            if (lane >= delta) {
-                folded = multiply_add(decayed, folded_before, folded);
-                decayed = decayed * decayed_before;
-            }
-        }
-        const S decayed_before = shuffle_up(decayed, 1, full_mask, lanes);
-        const S folded_before = shuffle_up(folded, 1, full_mask, lanes);
-        const S start = lane == 0 ? before : multiply_add(decayed_before, before, folded_before);
+        this->fold_lanes(decayed, folded);
+        const S start = this->state_before(decayed, folded, before);
 
         // Forward through the states, and what each gives to its c.
         S given[steps];
@@ -542,7 +582,11 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
 
         // Back, with what reaches the lane's last step.
         S g;
-        const S before_steps = fold_back(n, row_index, own_decayed, e, gy, behind, &g);
+        S before_steps = fold_back(n, row_index, own_decayed, e, gy, behind, &g);
+        if (SSM_MUTATE("selective_scan_backward.cuda.gradient_crosses_restart",
+                       params.seq_idx && (this->restarts() & 1) != 0, false)) {
+            before_steps = number<S>(0);
+        }
         S grad_a = number<S>(0);
         const S rate_again = rate(n); // from the cache: registers are what this kernel is short of
 #pragma unroll
@@ -566,7 +610,7 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
         grad_a = sum_of_lanes(grad_a);
         if (exists && lane == 0) {
             arguments.sums_a[index] = is_last ? grad_a : arguments.sums_a[index] + grad_a;
-            if (tile_begin > work.begin) {
+            if (tile_begin() > work.begin) {
                 arguments.carried[index] = before_steps;
             } else if (work.chunk == 0 && params.grad_initial_state) {
                 static_cast<S*>(params.grad_initial_state)[state_index(n)] = before_steps;
@@ -637,8 +681,9 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     }
 
     // The sums of the warps into the block's part.
-    SSM_DEVICE void add_warps(S* part, int which, int64_t first, int count, int64_t tile_begin, int tile_steps,
-                              bool adds) const {
+    SSM_DEVICE void add_warps(S* part, int which, int64_t first, int count, bool adds) const {
+        const int64_t tile_begin = this->tile_begin();
+        const int tile_steps = steps_of(tile_begin);
         if (!part) {
             return;
         }
@@ -650,17 +695,18 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
             (work.first_channel - work.group * (shape.channels / this->groups)) / (arguments.sets * (threads / lanes));
         S* const to =
             part + ((own_part * shape.batch + work.span.batch) * this->groups + work.group) * states * shape.length;
-        const int64_t time = work.span.begin + tile_begin;
         for (int i = static_cast<int>(threadIdx.x); i < count * row; i += threads) {
             const int n = by_time ? i / row : i % count;
             const int step = by_time ? i % row : i / count;
-            if (step < tile_steps) {
+            const int64_t own = step < tile_steps ? this->time_of(tile_begin, step) : -1;
+            if (own >= 0) {
+                const int64_t time = work.span.begin + own;
                 S sum = shared.sums[which][0][n * row + step];
                 const int all = SSM_MUTATE("selective_scan_backward.cuda.dropped_warp", warps, 1);
                 for (int warp = 1; warp < all; ++warp) {
                     sum = sum + shared.sums[which][warp][n * row + step];
                 }
-                S& place = to[by_time ? (first + n) * shape.length + time + step : (time + step) * states + first + n];
+                S& place = to[by_time ? (first + n) * shape.length + time : time * states + first + n];
                 place = adds ? place + sum : sum;
             }
         }
@@ -760,7 +806,11 @@ SelectiveScanBackwardPlan plan_backward(const BackendContext& context, const Sel
     if (tile > 0 && tile < plan.tile) {
         plan.tile = static_cast<int32_t>(tile);
     }
-    plan.slots = slot_count(shape, plan.tile);
+    if (params.seq_idx) { // whole segments
+        plan.tile = static_cast<int32_t>(ceil_divide(plan.tile, Traits::steps)) * Traits::steps;
+    }
+    plan.slots = params.seq_idx ? ceil_divide(shape.length, Traits::steps + plan.tile / Traits::steps - 1)
+                                : slot_count(shape, plan.tile);
     // Chunks cost a third run, so fewer than four are no gain.
     const int64_t tiles = ceil_divide(typical, plan.tile);
     const int64_t idle = channels > 0 ? wanted / (channels * plan.lanes) : 0;
@@ -829,6 +879,7 @@ SelectiveScanBackwardArguments<S> make_arguments(const SelectiveScanBackwardPlan
     if (wants_parts(params.c, params.grad_c)) {
         arguments.parts_c = parts.take<S>(sums);
     }
+    arguments.table = take_sequence_table(shape, params.seq_idx, parts);
     return arguments;
 }
 
@@ -950,7 +1001,8 @@ int32_t run_selective_scan_backward(BackendContext* context, const SelectiveScan
     const int64_t most = int64_t{1} << 30;
     const dim3 grid(static_cast<unsigned>(plan.items < most ? plan.items : most));
     const dim3 block(static_cast<unsigned>(plan.threads));
-    cudaError_t error = cudaSuccess;
+    static_assert(Traits::steps <= most_segment_steps, "a segment has a bit for each of its steps");
+    cudaError_t error = fill_sequence_table(*context, params.shape, params.seq_idx, arguments.table, Traits::steps);
     for (const SelectiveScanBackwardPhase phase :
          {SelectiveScanBackwardPhase::summarize, SelectiveScanBackwardPhase::keep, SelectiveScanBackwardPhase::gradients}) {
         if (error != cudaSuccess || (phase == SelectiveScanBackwardPhase::summarize && plan.chunks == 1)) {
@@ -961,6 +1013,18 @@ int32_t run_selective_scan_backward(BackendContext* context, const SelectiveScan
     }
     if (error == cudaSuccess) {
         error = add_up<T, S>(*context, arguments);
+    }
+    for (const Sequence* gradient : {&params.grad_u, &params.grad_dt, &params.grad_z}) {
+        if (error == cudaSuccess) {
+            error = clear_padding(*context, params.shape, params.seq_idx, *gradient, static_cast<int64_t>(sizeof(T)));
+        }
+    }
+    for (const StateSequence* gradient : {&params.grad_b, &params.grad_c}) {
+        using StateInput = typename SelectiveScanTile<T, S, 1>::StateInput;
+        if (error == cudaSuccess) {
+            error = clear_padding(*context, params.shape, params.seq_idx, *gradient, params.groups, params.states,
+                                  static_cast<int64_t>(sizeof(StateInput)));
+        }
     }
     return status_of(error, "selective_scan_backward");
 }

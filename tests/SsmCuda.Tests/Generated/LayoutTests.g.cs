@@ -164,6 +164,7 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_selective_scan_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
         Layout.Check("ssm_selective_scan_args.y", (byte*)&value.Y - (byte*)&value);
         Layout.Check("ssm_selective_scan_args.last_state", (byte*)&value.LastState - (byte*)&value);
+        Layout.Check("ssm_selective_scan_args.seq_idx", (byte*)&value.SeqIdx - (byte*)&value);
     }
 
     [Test]
@@ -194,6 +195,7 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_selective_scan_backward_args.grad_z", (byte*)&value.GradZ - (byte*)&value);
         Layout.Check("ssm_selective_scan_backward_args.grad_dt_bias", (byte*)&value.GradDtBias - (byte*)&value);
         Layout.Check("ssm_selective_scan_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
+        Layout.Check("ssm_selective_scan_backward_args.seq_idx", (byte*)&value.SeqIdx - (byte*)&value);
     }
 
     [Test]
@@ -230,6 +232,7 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_causal_conv1d_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
         Layout.Check("ssm_causal_conv1d_args.y", (byte*)&value.Y - (byte*)&value);
         Layout.Check("ssm_causal_conv1d_args.last_state", (byte*)&value.LastState - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_args.seq_idx", (byte*)&value.SeqIdx - (byte*)&value);
     }
 
     [Test]
@@ -250,6 +253,7 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_causal_conv1d_backward_args.grad_weight", (byte*)&value.GradWeight - (byte*)&value);
         Layout.Check("ssm_causal_conv1d_backward_args.grad_bias", (byte*)&value.GradBias - (byte*)&value);
         Layout.Check("ssm_causal_conv1d_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
+        Layout.Check("ssm_causal_conv1d_backward_args.seq_idx", (byte*)&value.SeqIdx - (byte*)&value);
     }
 
     [Test]

@@ -359,6 +359,7 @@ int32_t Call::with_args(Run run) {
         args.cu_seqlens = at("cu_seqlens");
         args.y = at("y");
         args.last_state = at("last_state");
+        args.seq_idx = at("seq_idx");
         return run(ssm_selective_scan, ssm_selective_scan_workspace, args);
     }
     case Operation::causal_conv1d: {
@@ -372,6 +373,7 @@ int32_t Call::with_args(Run run) {
         args.cu_seqlens = at("cu_seqlens");
         args.y = at("y");
         args.last_state = at("last_state");
+        args.seq_idx = at("seq_idx");
         return run(ssm_causal_conv1d, ssm_causal_conv1d_workspace, args);
     }
     case Operation::causal_conv1d_backward: {
@@ -389,6 +391,7 @@ int32_t Call::with_args(Run run) {
         args.grad_weight = at("grad_weight");
         args.grad_bias = at("grad_bias");
         args.grad_initial_state = at("grad_initial_state");
+        args.seq_idx = at("seq_idx");
         return run(ssm_causal_conv1d_backward, ssm_causal_conv1d_backward_workspace, args);
     }
     case Operation::selective_scan_backward: {
@@ -416,6 +419,7 @@ int32_t Call::with_args(Run run) {
         args.grad_z = at("grad_z");
         args.grad_dt_bias = at("grad_dt_bias");
         args.grad_initial_state = at("grad_initial_state");
+        args.seq_idx = at("seq_idx");
         return run(ssm_selective_scan_backward, ssm_selective_scan_backward_workspace, args);
     }
     case Operation::ssd: {

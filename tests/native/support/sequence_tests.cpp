@@ -1,5 +1,7 @@
 #include "support/sequence_tests.h"
 
+#include "support/sequence_ids.h"
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -656,6 +658,8 @@ void quick(Operation operation, const Target& target) {
                 return;
         }
     nan_stays_in_its_row(operation, target);
+    if (takes_ids(operation))
+        quick_with_ids(operation, target);
     if (testing::Test::HasFailure() || slow)
         return;
     // Enough for every thread to have its share of a row and of the rows.

@@ -13,5 +13,6 @@ internal static class CausalConv1dBackwardCase
             GradWeight = run.Output("grad_weight"),
             GradBias = run.Output("grad_bias"),
             GradInitialState = run.Output("grad_initial_state"),
+            SeqIdx = run.Integers("seq_idx"),
         });
 }

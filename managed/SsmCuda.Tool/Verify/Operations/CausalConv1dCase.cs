@@ -8,6 +8,7 @@ internal static class CausalConv1dCase
         Bias = run.Input("bias"),
         InitialState = run.Input("initial_state"),
         LastState = run.Output("last_state"),
+        SeqIdx = run.Integers("seq_idx"),
     });
 
     /// <summary>The activation, forward and backward alike.</summary>

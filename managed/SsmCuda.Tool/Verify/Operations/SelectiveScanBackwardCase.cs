@@ -20,5 +20,6 @@ internal static class SelectiveScanBackwardCase
             GradZ = run.Output("grad_z"),
             GradDtBias = run.Output("grad_dt_bias"),
             GradInitialState = run.Output("grad_initial_state"),
+            SeqIdx = run.Integers("seq_idx"),
         });
 }

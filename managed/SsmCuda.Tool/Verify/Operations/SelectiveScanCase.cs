@@ -11,5 +11,6 @@ internal static class SelectiveScanCase
             DtBias = run.Input("dt_bias"),
             InitialState = run.Input("initial_state"),
             LastState = run.Output("last_state"),
+            SeqIdx = run.Integers("seq_idx"),
         });
 }

@@ -17,6 +17,7 @@ struct CausalConv1dParams {
     const void* bias;          // (D)
     const void* initial_state; // (R,D,W-1)
     void* last_state;          // (R,D,W-1)
+    const int32_t* seq_idx;    // (B,L), negative where a step is padding; may be null
     Workspace workspace;
 
     static constexpr int64_t most_width = 256;

@@ -18,6 +18,7 @@ struct CausalConv1dBackwardParams {
     void* grad_weight;        // (D,W)
     void* grad_bias;          // (D)
     void* grad_initial_state; // (R,D,W-1)
+    const int32_t* seq_idx;   // (B,L), negative where a step is padding; may be null
     Workspace workspace;
 };
 

@@ -19,6 +19,7 @@ struct SelectiveScanParams {
     const void* dt_bias;       // (D), state_type(type), may be null
     const void* initial_state; // (R,D,N), state
     void* last_state;          // (R,D,N), state
+    const int32_t* seq_idx;    // (B,L), negative where a step is padding; may be null
     Workspace workspace;
 };
 

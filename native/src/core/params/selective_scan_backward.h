@@ -25,6 +25,7 @@ struct SelectiveScanBackwardParams {
     void* grad_d;
     void* grad_dt_bias;
     void* grad_initial_state; // (R,D,N)
+    const int32_t* seq_idx;   // (B,L), negative where a step is padding; may be null
     Workspace workspace;
 };
 

@@ -75,6 +75,11 @@ struct SelectiveScan : Call<SelectiveScanParams> {
         plan.add_compact(params.initial_state, *initial_state);
         plan.add_compact(params.last_state, *last_state);
     }
+
+    void check_values(ssm_context& context) const {
+        Call::check_values(context);
+        check_finite(context, *a);
+    }
 };
 
 } // namespace

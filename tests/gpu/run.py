@@ -484,6 +484,41 @@ def check_selective_state_update(context, results, dtype, state_dtype, batch, he
     results.add("selective_state_update", label + ", other slots", 0.0 if same else np.inf, 0.0, "a slot of nobody was written")
 
 
+def check_wrong_values(context, results):
+    """In checking mode values that are wrong on the device are errors, and nothing is written."""
+    ones = lambda shape: context.to_device(np.ones(shape, np.float32))
+
+    def expect(label, sentence, operation, **arguments):
+        outputs = [tensor for name, tensor in arguments.items() if name in ("y", "state", "last_state")]
+        before, given = [tensor.to_host().tobytes() for tensor in outputs], "success"
+        try:
+            context.run(operation, **arguments)
+        except ssmcuda.SsmError as problem:
+            given = str(problem)
+        good = sentence in given and before == [tensor.to_host().tobytes() for tensor in outputs]
+        results.add(operation, "wrong " + label, 0.0 if good else np.inf, 0.0, given)
+
+    rates, bad_rates = np.full((2, 3), -1, np.float32), np.full((2, 3), -1, np.float32)
+    bad_rates[1, 2] = np.nan
+    token = dict(state=ones((4, 2, 3)), x=ones((2, 2)), dt=ones((2, 2)), b=ones((2, 1, 3)), c=ones((2, 1, 3)), y=ones((2, 2)))
+    scan = dict(u=ones((1, 2, 5)), dt=ones((1, 2, 5)), b=ones((1, 1, 3, 5)), c=ones((1, 1, 3, 5)), y=ones((1, 2, 5)))
+    context.call("ssm_context_set_checking", 1)
+    try:
+        for label, slots, sentence in (("slot", [0, 4], "slots[1]: -1 or a row of the 4 of state expected, 4 given"),
+                                       ("slots", [2, 2], "slots[1]: a row that no element before it has expected, 2 given")):
+            expect(label, sentence, "selective_state_update", a=context.to_device(rates),
+                   slots=context.to_device(np.array(slots, np.int32)), **token)
+        expect("a", "a[1,2]: a finite number expected, nan given", "selective_state_update",
+               a=context.to_device(bad_rates), **dict(token, state=ones((2, 2, 3))))
+        expect("a", "a[1,2]: a finite number expected, nan given", "selective_scan", a=context.to_device(bad_rates), **scan)
+        for bounds, sentence in (([0, 4, 3, 5], "cu_seqlens[2]: at least 4 expected, 3 given"),
+                                 ([0, 4, 4, 6], "cu_seqlens[3]: the length 5 expected, 6 given")):
+            expect("cu_seqlens", sentence, "selective_scan", a=context.to_device(rates),
+                   cu_seqlens=context.to_device(np.array(bounds, np.int64)), **scan)
+    finally:
+        context.call("ssm_context_set_checking", 0)
+
+
 def ssd_inputs(dtype, batch, length, heads, channels, groups, states):
     uniform, wide_uniform = randoms(14, dtype), randoms(15, state_type(dtype))
     return dict(x=uniform((batch, length, heads, channels)), dt=uniform((batch, length, heads)),
@@ -649,6 +684,8 @@ def run_checks(context, results, only, lengths):
                                          (1536, 512, False), (2560, 2560, True)):
                 results.attempt("rms_norm", f"{width} g{group}", lambda: check_rms_norm(
                     context, results, dtype, width, group, before))
+    if not only:
+        results.attempt("selective_scan", "wrong values", lambda: check_wrong_values(context, results))
     if wanted("linear_recurrence"):
         for dtype in (np.float32, np.complex128):
             results.attempt("linear_recurrence", "packed", lambda: check_packed(context, results, dtype))

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "support/allocations.h"
-#include "support/problems.h"
+#include "support/mamba.h"
 #include "support/reference.h"
 
 #include <gtest/gtest.h>
@@ -15,57 +15,8 @@ using enum Type;
 
 namespace {
 
-struct Sizes {
-    Type type = float32;
-    Type state = float32;
-    int64_t batch = 2;
-    int64_t channels = 5;
-    int64_t width = 4;
-    int64_t steps = 0; // 0: tensors without a time axis
-    int64_t more = 0;  // steps that the state has beyond W - 1
-    bool is_ring = false;
-    bool full = true; // with bias and silu
-    std::vector<int64_t> slots = {};
-    int64_t rows = 0; // of the state, where there are slots
-    uint64_t seed = 1;
-};
-
-std::vector<int64_t> shape_of_x(const Sizes& s) {
-    return s.steps ? std::vector{s.batch, s.channels, s.steps} : std::vector{s.batch, s.channels};
-}
-
-Tensor indices(const std::vector<int64_t>& values) {
-    Tensor tensor(int32, {static_cast<int64_t>(values.size())});
-    for (size_t i = 0; i < values.size(); ++i)
-        tensor.values[i] = static_cast<double>(values[i]);
-    return tensor;
-}
-
-Problem update(const Sizes& s) {
-    Random random(s.seed);
-    const Type real = state_type(s.type);
-    Problem problem;
-    problem.operation = Operation::causal_conv1d_update;
-    problem.type = s.type;
-    problem.silu = s.full;
-    const double scale = 2 / std::sqrt(static_cast<double>(s.width));
-    problem.inputs["state"] =
-        uniform(s.state, {s.slots.empty() ? s.batch : s.rows, s.channels, s.width - 1 + s.more}, -2, 2, random);
-    problem.inputs["x"] = uniform(s.type, shape_of_x(s), -2, 2, random);
-    problem.inputs["weight"] = uniform(real, {s.channels, s.width}, -scale, scale, random);
-    if (s.full)
-        problem.inputs["bias"] = uniform(real, {s.channels}, -1, 1, random);
-    if (!s.slots.empty())
-        problem.inputs["slots"] = indices(s.slots);
-    if (s.is_ring) {
-        std::vector<int64_t> seqlens;
-        for (int64_t row = 0; row < s.batch; ++row)
-            seqlens.push_back(row % 3 == 2 ? random.integer(INT32_MIN, INT32_MAX) : random.integer(0, 3 * s.width));
-        problem.inputs["cache_seqlens"] = indices(seqlens);
-    }
-    problem.outputs = {{"y", Tensor(s.type, shape_of_x(s))}, {"state", problem.inputs["state"]}};
-    return problem;
-}
+using Sizes = ConvolutionUpdateSizes;
+constexpr auto update = causal_conv1d_update_of;
 
 void compare(Context& context, const Problem& problem, const std::string& note = "") {
     expect_near(run(context, problem), reference(problem), problem.describe() + " " + note);

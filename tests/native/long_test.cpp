@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 
 #include "support/device.h"
 
@@ -11,8 +10,7 @@ namespace ssm::test {
 class Long : public testing::TestWithParam<Device> {
   protected:
     void SetUp() override {
-        const char* wanted = std::getenv("SSM_LONG_TESTS");
-        if (!wanted || std::string(wanted) != "1")
+        if (!long_tests_are_wanted())
             GTEST_SKIP() << "set SSM_LONG_TESTS=1: takes 13 GB and minutes";
         if (GetParam().is_slow())
             GTEST_SKIP() << "the emulated device would take hours";

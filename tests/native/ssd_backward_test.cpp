@@ -12,29 +12,6 @@ namespace {
 
 constexpr Operation operation = Operation::ssd_backward;
 
-bool has_time(const std::string& name, const Tensor& tensor) {
-    return name == "seq_idx" || is_sequence(name, tensor);
-}
-
-// Time is the second axis of everything but states and parameters.
-Problem slice(const Problem& whole, int64_t from, int64_t to) {
-    Problem part = whole;
-    for (auto* tensors : {&part.inputs, &part.outputs})
-        for (auto& [name, tensor] : *tensors) {
-            if (!has_time(name, tensor))
-                continue;
-            std::vector<int64_t> shape = tensor.shape;
-            const int64_t batch = shape[0], length = shape[1], inner = tensor.size() / std::max<int64_t>(batch * length, 1);
-            shape[1] = to - from;
-            Tensor cut(tensor.type, shape);
-            for (int64_t row = 0; row < batch; ++row)
-                std::copy_n(tensor.values.begin() + (row * length + from) * inner, (to - from) * inner,
-                            cut.values.begin() + row * (to - from) * inner);
-            tensor = cut;
-        }
-    return part;
-}
-
 void compare(Context& context, const Problem& problem, const std::string& note = "") {
     expect_near(run(context, problem), reference(problem), problem.describe() + " " + note);
 }
@@ -190,7 +167,7 @@ TEST_P(SsdBackward, SplitEqualsOneCall) {
         const Reference limits = reference(whole);
         const Outputs expected = run(context, whole);
         for (const int64_t cut : slow ? std::vector<int64_t>{65} : std::vector<int64_t>{0, 1, 64, 130, 199, length}) {
-            Problem first = slice(whole, 0, cut), second = slice(whole, cut, length);
+            Problem first = slice_time(whole, 0, cut), second = slice_time(whole, cut, length);
             second.inputs["initial_state"] = run(context, forward_of(first)).at("last_state");
             const Outputs after = run(context, second);
             first.inputs["grad_last_state"] = after.at("grad_initial_state");
@@ -217,7 +194,7 @@ TEST_P(SsdBackward, PackedEqualsSeparate) {
         const Outputs together = run(context, packed);
         std::map<std::string, std::vector<Tensor>> parts;
         for (size_t s = 0; s + 1 < bounds.size(); ++s) {
-            Problem part = slice(packed, bounds[s], bounds[s + 1]);
+            Problem part = slice_time(packed, bounds[s], bounds[s + 1]);
             part.inputs.erase("cu_seqlens");
             for (auto* tensors : {&part.inputs, &part.outputs})
                 for (auto& [name, tensor] : *tensors)

@@ -12,29 +12,6 @@ namespace {
 
 constexpr Operation operation = Operation::ssd;
 
-// Time is the second axis of everything but states and parameters.
-bool has_time(const std::string& name, const Tensor& tensor) {
-    return name == "seq_idx" || is_sequence(name, tensor);
-}
-
-Problem slice(const Problem& whole, int64_t from, int64_t to) {
-    Problem part = whole;
-    for (auto* tensors : {&part.inputs, &part.outputs})
-        for (auto& [name, tensor] : *tensors) {
-            if (!has_time(name, tensor))
-                continue;
-            std::vector<int64_t> shape = tensor.shape;
-            const int64_t batch = shape[0], length = shape[1], inner = tensor.size() / std::max<int64_t>(batch * length, 1);
-            shape[1] = to - from;
-            Tensor cut(tensor.type, shape);
-            for (int64_t row = 0; row < batch; ++row)
-                std::copy_n(tensor.values.begin() + (row * length + from) * inner, (to - from) * inner,
-                            cut.values.begin() + row * (to - from) * inner);
-            tensor = cut;
-        }
-    return part;
-}
-
 void compare(Context& context, const Problem& problem, const std::string& note = "") {
     expect_near(run(context, problem), reference(problem), problem.describe() + " " + note);
 }
@@ -147,7 +124,7 @@ TEST_P(Ssd, SplitEqualsOneCall) {
         const Reference limits = reference(whole);
         const Outputs expected = run(context, whole);
         for (const int64_t cut : slow ? std::vector<int64_t>{65} : std::vector<int64_t>{0, 1, 63, 64, 130, 299, length}) {
-            Problem first = slice(whole, 0, cut), second = slice(whole, cut, length);
+            Problem first = slice_time(whole, 0, cut), second = slice_time(whole, cut, length);
             const Outputs before = run(context, first);
             second.inputs["initial_state"] = before.at("last_state");
             // A restart at the cut is the caller's to make.
@@ -175,7 +152,7 @@ TEST_P(Ssd, PackedEqualsSeparate) {
         const Outputs together = run(context, packed);
         std::vector<Tensor> y, states;
         for (size_t s = 0; s + 1 < bounds.size(); ++s) {
-            Problem part = slice(packed, bounds[s], bounds[s + 1]);
+            Problem part = slice_time(packed, bounds[s], bounds[s + 1]);
             part.inputs.erase("cu_seqlens");
             for (auto* tensors : {&part.inputs, &part.outputs})
                 for (auto& [name, tensor] : *tensors)

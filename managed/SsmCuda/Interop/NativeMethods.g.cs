@@ -389,9 +389,10 @@ namespace SsmCuda.Interop
     /// i / (D/G), time is the last axis. Mamba-2, as ssd: H heads of P channels, a, dt, d and dt_bias have one value per
     /// head, head i reads group i / (H/G), time is the second axis. (Heads with parameters per channel are Mamba-1's form
     /// with D = H P.) With slots, batch element i has its state in row slots[i] of state, which may have any number K of
-    /// rows, and -1 skips it: no state is read or written and y is zero. Two elements of one slot leave an unspecified
-    /// state. On the CPU other values are an error; a GPU takes them for -1. Without slots K = B. All arithmetic is
-    /// float32 (float64 for float64). A 16-bit state is rounded once, at the end of the T steps.</summary>
+    /// rows, and -1 skips it: no state is read or written and y is zero. Other values, and two elements of one slot, are
+    /// errors on the CPU and where the context checks; otherwise a GPU takes those values for -1, and the one slot's
+    /// state is unspecified. Without slots K = B. All arithmetic is float32 (float64 for float64). A 16-bit state is
+    /// rounded once, at the end of the T steps.</summary>
     [StructLayout(LayoutKind.Sequential)]
     internal unsafe struct SsmSelectiveStateUpdateArgs
     {
@@ -610,9 +611,10 @@ namespace SsmCuda.Interop
     /// comes first: T steps move it on by T. With cache_seqlens it is a ring: step t of batch element i lies at
     /// (cache_seqlens[i] + t) mod S, any int32 being a legal count of the steps before, and nothing else moves. With
     /// slots, batch element i has its state in row slots[i] of state, which may have any number K of rows, and -1 skips
-    /// it: no state is read or written and y is zero. Two elements of one slot leave an unspecified state. On the CPU
-    /// other values are an error; a GPU takes them for -1. Without slots K = B. All arithmetic is float32 (float64 for
-    /// float64). Between the T steps of a call a 16-bit state is not rounded.</summary>
+    /// it: no state is read or written and y is zero. Other values, and two elements of one slot, are errors on the CPU
+    /// and where the context checks; otherwise a GPU takes those values for -1, and the one slot's state is unspecified.
+    /// Without slots K = B. All arithmetic is float32 (float64 for float64). Between the T steps of a call a 16-bit state
+    /// is not rounded.</summary>
     [StructLayout(LayoutKind.Sequential)]
     internal unsafe struct SsmCausalConv1dUpdateArgs
     {
@@ -848,6 +850,13 @@ namespace SsmCuda.Interop
         /// depend on it.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_context_set_threads")]
         public static partial int ContextSetThreads(ContextHandle context, int threads);
+
+        /// <summary>1: values that are wrong in tensors on a device are errors too, as they always are on the CPU:
+        /// cu_seqlens and slots that are none, two elements of one slot, a that is not finite. Each call then waits for
+        /// the device, so this is for finding mistakes; while work is captured into a graph of the device's own nothing
+        /// is looked at. 0, the default: no such wait.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_context_set_checking")]
+        public static partial int ContextSetChecking(ContextHandle context, int enabled);
 
         /// <summary>Sets a tuning or test option by name, for example "linear_recurrence.tile"; docs/native.md lists
         /// them. 0 is the default.</summary>

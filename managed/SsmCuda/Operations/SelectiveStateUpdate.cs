@@ -19,8 +19,8 @@ public ref struct SelectiveStateUpdateOptions
     public ReadOnlyTensorView DtBias;
 
     /// <summary>(B) of int: the row of the state that each element of the batch has. -1 skips it: no state is read or
-    /// written and y is zero. Two elements with one row leave an unspecified state. Without slots the state has
-    /// B rows.</summary>
+    /// written and y is zero. Two elements with one row are an error on the CPU and where the
+    /// context checks, and otherwise leave an unspecified state. Without slots the state has B rows.</summary>
     public ReadOnlyTensorView Slots;
 }
 

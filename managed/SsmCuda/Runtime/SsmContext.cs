@@ -224,6 +224,23 @@ public sealed unsafe partial class SsmContext : IDisposable
         }
     }
 
+    /// <summary>Sets whether wrong values in tensors on a device are errors too, as they always are on the CPU: bounds of packed
+    /// sequences and slots that are none, two elements of one slot, rates a that are not finite. Each call then waits for the
+    /// device, so this is for finding mistakes; work captured into a graph of the device's own is not looked at.</summary>
+    /// <param name="enabled">Whether to look; off is the default.</param>
+    public void SetChecking(bool enabled)
+    {
+        Enter();
+        try
+        {
+            Check(NativeMethods.ContextSetChecking(Handle, enabled ? 1 : 0));
+        }
+        finally
+        {
+            Exit();
+        }
+    }
+
     /// <summary>Sets a tuning option by name.</summary>
     /// <param name="name">The name, such as linear_recurrence.tile.</param>
     /// <param name="value">The value; 0 is the default.</param>

@@ -20,7 +20,8 @@
  *     states carried from call to call have that type, so that splitting a sequence loses nothing.
  *   - Packed batches: cu_seqlens is int64 (S+1), first 0, last L, non-decreasing, on the operation's device; B = 1
  *     and time is the concatenation. The values are checked on the CPU; a GPU cannot look at them without waiting,
- *     so there values out of range are clamped into the sequence and the result is unspecified, never unsafe.
+ *     so there, unless the context checks (ssm_context_set_checking), values out of range are clamped into the sequence
+ *     and the result is unspecified, never unsafe.
  *   - Sequence ids: seq_idx is int32 (B,L), any values. seq_idx[b,t] >= 0 names the sequence that a step belongs to; where
  *     it differs from the id of the step before, padding passed over, the sequence starts anew: its state is zero, and
  *     nothing reaches it from before. An id may come back and is a new sequence then. The first id of a row keeps the
@@ -185,6 +186,10 @@ SSM_API int32_t ssm_context_get_stream(ssm_context* context, void** stream);
 SSM_API int32_t ssm_context_set_workspace(ssm_context* context, void* pointer, uint64_t bytes);
 /** At most this many threads for one CPU operation; 0: as many as the process may use. Results do not depend on it. */
 SSM_API int32_t ssm_context_set_threads(ssm_context* context, int32_t threads);
+/** 1: values that are wrong in tensors on a device are errors too, as they always are on the CPU: cu_seqlens and slots that
+ *  are none, two elements of one slot, a that is not finite. Each call then waits for the device, so this is for finding
+ *  mistakes; while work is captured into a graph of the device's own nothing is looked at. 0, the default: no such wait. */
+SSM_API int32_t ssm_context_set_checking(ssm_context* context, int32_t enabled);
 /** Sets a tuning or test option by name, for example "linear_recurrence.tile"; docs/native.md lists them. 0 is the default.
  */
 SSM_API int32_t ssm_context_set_option(ssm_context* context, const char* name, int64_t value);
@@ -422,8 +427,9 @@ SSM_API int32_t ssm_selective_scan_backward_workspace(ssm_context* context, cons
  *  is the last axis. Mamba-2, as ssd: H heads of P channels, a, dt, d and dt_bias have one value per head, head i reads
  *  group i / (H/G), time is the second axis. (Heads with parameters per channel are Mamba-1's form with D = H P.)
  *  With slots, batch element i has its state in row slots[i] of state, which may have any number K of rows, and -1 skips it:
- *  no state is read or written and y is zero. Two elements of one slot leave an unspecified state. On the CPU other values
- *  are an error; a GPU takes them for -1. Without slots K = B.
+ *  no state is read or written and y is zero. Other values, and two elements of one slot, are errors on the CPU and where
+ *  the context checks; otherwise a GPU takes those values for -1, and the one slot's state is unspecified. Without slots
+ *  K = B.
  *  All arithmetic is float32 (float64 for float64). A 16-bit state is rounded once, at the end of the T steps. */
 typedef struct ssm_selective_state_update_args {
     /** sizeof(ssm_selective_state_update_args). */
@@ -633,8 +639,9 @@ SSM_API int32_t ssm_ssd_backward_workspace(ssm_context* context, const ssm_ssd_b
  *  steps move it on by T. With cache_seqlens it is a ring: step t of batch element i lies at (cache_seqlens[i] + t) mod S,
  *  any int32 being a legal count of the steps before, and nothing else moves.
  *  With slots, batch element i has its state in row slots[i] of state, which may have any number K of rows, and -1 skips it:
- *  no state is read or written and y is zero. Two elements of one slot leave an unspecified state. On the CPU other values
- *  are an error; a GPU takes them for -1. Without slots K = B.
+ *  no state is read or written and y is zero. Other values, and two elements of one slot, are errors on the CPU and where
+ *  the context checks; otherwise a GPU takes those values for -1, and the one slot's state is unspecified. Without slots
+ *  K = B.
  *  All arithmetic is float32 (float64 for float64). Between the T steps of a call a 16-bit state is not rounded. */
 typedef struct ssm_causal_conv1d_update_args {
     /** sizeof(ssm_causal_conv1d_update_args). */

@@ -211,6 +211,10 @@ extern "C" int32_t ssm_context_set_threads(ssm_context* context, int32_t threads
     });
 }
 
+extern "C" int32_t ssm_context_set_checking(ssm_context* context, int32_t enabled) {
+    return guarded([&] { ssm_context::enter(context).is_checking = read_bool("enabled", enabled); });
+}
+
 extern "C" int32_t ssm_context_set_option(ssm_context* context, const char* name, int64_t value) {
     return guarded([&] {
         ssm_context& self = ssm_context::enter(context);

@@ -32,6 +32,7 @@ struct ssm_context {
     const ssm::Device device;
     const ssm::Backend& backend;
     ssm::BackendContext* own = nullptr; // the backend's part
+    bool is_checking = false;           // the values that only a wait shows are looked at too
 
     explicit ssm_context(const ssm::Device& device);
     ssm_context(const ssm_context&) = delete;

@@ -1,6 +1,8 @@
 #include "core/indices.h"
 
+#include <cmath>
 #include <cstring>
+#include <vector>
 
 namespace ssm {
 namespace {
@@ -16,19 +18,79 @@ std::string position(const char* name, int64_t i) {
     return std::string(name) + "[" + std::to_string(i) + "]";
 }
 
+bool is_on_host(const ssm_context& context) {
+    return context.device.type == SSM_DEVICE_CPU;
+}
+
+// Calls check(tensor) with the values on the host.
+template <class Check>
+void look(ssm_context& context, const Tensor& tensor, const Check& check) {
+    if (is_on_host(context))
+        return check(tensor);
+    std::vector<char> values(static_cast<size_t>(tensor.extent));
+    context.call(context.backend.copy, static_cast<void*>(values.data()), static_cast<const void*>(tensor.data),
+                 static_cast<uint64_t>(values.size()), CopyKind::device_to_host);
+    context.call(context.backend.synchronize);
+    Tensor copy = tensor;
+    copy.data = values.data();
+    check(copy);
+}
+
 // Makes the check now, and where calls are recorded before each launch.
 template <class Check>
 void check_values(ssm_context& context, const Tensor& tensor, const Check& check) {
-    if (!tensor || context.device.type != SSM_DEVICE_CPU)
+    if (!tensor || tensor.count == 0 || !(is_on_host(context) || context.is_checking))
         return;
-    check(tensor);
-    if (!context.is_recording())
+    const bool is_recording = context.is_recording();
+    if (context.is_capturing() && !is_recording) // the device captures, and may not be waited for
         return;
-    context.enqueue([tensor, check](BackendContext*) {
-        check(tensor);
+    look(context, tensor, check);
+    if (!is_recording)
+        return;
+    context.enqueue([&context, tensor, check](BackendContext*) {
+        look(context, tensor, check);
         return int32_t{SSM_SUCCESS};
     });
 }
+
+// Neither infinite nor NaN. The exponent tells, and without a comparison of numbers the loop takes whole vectors.
+template <class Bits>
+bool are_finite(const char* data, int64_t count) {
+    constexpr Bits exponent = sizeof(Bits) == 4 ? Bits{0x7f800000} : static_cast<Bits>(0x7ff0000000000000);
+    Bits bad = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        Bits bits;
+        std::memcpy(&bits, data + i * static_cast<int64_t>(sizeof bits), sizeof bits);
+        bad |= static_cast<Bits>((bits & exponent) == exponent);
+    }
+    return bad == 0;
+}
+
+struct Scalars {
+    int64_t size;  // bytes of a real number
+    int64_t parts; // of an element: 2 where it is complex
+
+    explicit Scalars(const Tensor& tensor) : size(real_size(tensor.type())), parts(tensor.element_size / size) {}
+    static int64_t real_size(DataType type) { return type == DataType::float64 || type == DataType::complex128 ? 8 : 4; }
+    bool are_finite(const char* data, int64_t elements) const {
+        return size == 8 ? ssm::are_finite<uint64_t>(data, elements * parts)
+                         : ssm::are_finite<uint32_t>(data, elements * parts);
+    }
+    // The first part that is not finite, as text.
+    std::string bad_part(const char* data) const {
+        for (int64_t part = 0; part < parts; ++part) {
+            double value;
+            float narrow;
+            std::memcpy(&narrow, data + part * size, sizeof narrow);
+            value = narrow;
+            if (size == 8)
+                std::memcpy(&value, data + part * size, sizeof value);
+            if (!std::isfinite(value))
+                return std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
+        }
+        return "";
+    }
+};
 
 } // namespace
 
@@ -66,13 +128,42 @@ void check_cu_seqlens(ssm_context& context, const Tensor& cu_seqlens, int64_t le
 
 void check_slots(ssm_context& context, const Tensor& slots, int64_t rows) {
     check_values(context, slots, [rows](const Tensor& tensor) {
+        // A bit for each row, kept by the thread: a call in the steady state allocates nothing.
+        thread_local std::vector<bool> taken;
+        taken.assign(static_cast<size_t>(rows), false);
         for (int64_t i = 0; i < tensor.count; ++i) {
             const int32_t slot = value_at<int32_t>(tensor, i);
             if (slot < -1 || slot >= rows) {
                 fail_argument(position(tensor.name, i).c_str(), "-1 or a row of the " + std::to_string(rows) + " of state",
                               std::to_string(slot));
             }
+            if (slot < 0)
+                continue;
+            if (taken[static_cast<size_t>(slot)]) {
+                fail_argument(position(tensor.name, i).c_str(), "a row that no element before it has", std::to_string(slot));
+            }
+            taken[static_cast<size_t>(slot)] = true;
         }
+    });
+}
+
+void check_finite(ssm_context& context, const Tensor& tensor) {
+    check_values(context, tensor, [](const Tensor& values) {
+        const Scalars scalars(values);
+        if (values.is_compact() && scalars.are_finite(values.data, values.count))
+            return;
+        const int32_t last = values.rank - 1;
+        const int64_t rows = values.rank == 2 ? values.shape[0] : 1, row_stride = values.rank == 2 ? values.strides[0] : 0;
+        for (int64_t row = 0; row < rows; ++row)
+            for (int64_t i = 0; i < values.shape[last]; ++i) {
+                const char* element = values.data + (row * row_stride + i * values.strides[last]) * values.element_size;
+                if (scalars.are_finite(element, 1))
+                    continue;
+                const std::string column = std::to_string(i);
+                const std::string index = values.rank == 2 ? std::to_string(row) + "," + column : column;
+                fail_argument((std::string(values.name) + "[" + index + "]").c_str(), "a finite number",
+                              scalars.bad_part(element));
+            }
     });
 }
 

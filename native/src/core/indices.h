@@ -1,5 +1,6 @@
-// Integer tensors whose values are indices. On the CPU the values are checked too, and in a recorded call once more at each
-// launch, as they may change before it.
+// Values that a call depends on: integer tensors that are indices, and rates that must be finite. On the CPU they are always
+// looked at, elsewhere where the context checks, because it takes a wait; in a recorded call once more at each launch, as
+// they may change before it.
 #pragma once
 
 #include "core/context.h"
@@ -12,7 +13,10 @@ int64_t expect_cu_seqlens(const Tensor& cu_seqlens, const char* sequence, int64_
 // Its values: first 0, last the length, non-decreasing.
 void check_cu_seqlens(ssm_context& context, const Tensor& cu_seqlens, int64_t length);
 
-// slots: each value is -1 or a row of the state.
+// slots: each value is -1 or a row of the state, which no other element has.
 void check_slots(ssm_context& context, const Tensor& slots, int64_t rows);
+
+// A tensor of rank 1 or 2 without infinities and NaN.
+void check_finite(ssm_context& context, const Tensor& tensor);
 
 } // namespace ssm

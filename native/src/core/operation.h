@@ -23,7 +23,7 @@ class Call {
 
     bool is_empty() const { return is_without_steps; }
 
-    // What is looked at in the tensors' values, which only the CPU can.
+    // What is looked at in the tensors' values, before anything is written.
     void check_values(ssm_context& context) const { check_cu_seqlens(context, *packed_by, length); }
 
     void run(ssm_context& context, Function function, WorkspaceFunction workspace) {

@@ -78,6 +78,11 @@ struct SelectiveScan : Call<SelectiveScanParams> {
         plan.add_compact(params.last_state, *last_state);
         plan.add_compact(params.seq_idx, *seq_idx);
     }
+
+    void check_values(ssm_context& context) const {
+        Call::check_values(context);
+        check_finite(context, *a);
+    }
 };
 
 } // namespace

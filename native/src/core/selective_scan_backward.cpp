@@ -111,6 +111,11 @@ struct SelectiveScanBackward : Call<SelectiveScanBackwardParams> {
         plan.add_compact(params.seq_idx, *seq_idx);
     }
 
+    void check_values(ssm_context& context) const {
+        Call::check_values(context);
+        check_finite(context, *a);
+    }
+
     static void expect_like(const Tensor& gradient, const Tensor& of) {
         if (of.rank == state_sequence_rank)
             expect_shape(gradient, {of.shape[0], of.shape[1], of.shape[2], of.shape[3]});

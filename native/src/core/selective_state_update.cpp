@@ -63,7 +63,10 @@ struct SelectiveStateUpdate : Call<SelectiveStateUpdateParams> {
         plan.add_compact(params.slots, *slots);
     }
 
-    void check_values(ssm_context& context) const { check_slots(context, *slots, params.rows); }
+    void check_values(ssm_context& context) const {
+        check_slots(context, *slots, params.rows);
+        check_finite(context, *a);
+    }
 
   private:
     // Mamba-1: the heads are the groups.

@@ -18,6 +18,11 @@ struct SsdCall : Call<P> {
     const Tensor *x, *dt, *a, *b, *c, *d, *z, *dt_bias, *initial_state, *seq_idx, *cu_seqlens;
     int64_t batch = 0, length = 0, heads = 0, channels = 0, groups = 0, states = 0, rows = 0;
 
+    void check_values(ssm_context& context) const {
+        Call<P>::check_values(context);
+        check_finite(context, *a);
+    }
+
   protected:
     using Call<P>::Call;
 

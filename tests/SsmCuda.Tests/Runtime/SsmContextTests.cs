@@ -94,6 +94,42 @@ internal sealed class SsmContextTests
         context.Synchronize();
     }
 
+    /// <summary>On the CPU without asking.</summary>
+    [Test]
+    public void Checking_finds_wrong_values([ValueSource(typeof(Devices), nameof(Devices.All))] SsmDeviceType device)
+    {
+        using var context = SsmContext.Create(device);
+        context.SetChecking(true);
+        using var one = context.ToDevice<float>([1, 1, 1, 1, 1, 1], 1, 3, 2);
+        using var state = context.ToDevice<float>([1, 2, 3], 3, 1, 1);
+        using var x = context.ToDevice<float>([1, 1], 2, 1);
+        using var b = context.ToDevice<float>([1, 1], 2, 1, 1);
+        using var rate = context.ToDevice<float>([-1], 1, 1);
+        using var bad = context.ToDevice<float>([-1, -1, float.NaN], 3, 1);
+        using var rates = context.ToDevice<float>([-1, -1, -1], 3, 1);
+        using var slots = context.ToDevice<int>([0, 3], 2);
+        using var shared = context.ToDevice<int>([2, 2], 2);
+        using var bounds = context.ToDevice<long>([0, 3, 2], 3);
+        using var states = context.ToDevice<float>([1, 1], 1, 1, 1, 2);
+        using var y = context.ToDevice<float>([5, 5], 2, 1);
+        using var z = context.ToDevice<float>([5, 5, 5, 5, 5, 5], 1, 3, 2);
+
+        var error = Assert.Throws<SsmArgumentException>(
+            () => context.SelectiveStateUpdate(state, x, x, rate, b, b, y, new() { Slots = slots }));
+        Assert.That(error.Message, Is.EqualTo("slots[1]: -1 or a row of the 3 of state expected, 3 given"));
+        error = Assert.Throws<SsmArgumentException>(
+            () => context.SelectiveStateUpdate(state, x, x, rate, b, b, y, new() { Slots = shared }));
+        Assert.That(error.Message, Is.EqualTo("slots[1]: a row that no element before it has expected, 2 given"));
+        error = Assert.Throws<SsmArgumentException>(() => context.SelectiveScan(one, one, bad, states, states, z));
+        Assert.That(error.Message, Is.EqualTo("a[2,0]: a finite number expected, nan given"));
+        error = Assert.Throws<SsmArgumentException>(
+            () => context.SelectiveScan(one, one, rates, states, states, z, new() { CuSeqlens = bounds }));
+        Assert.That(error.Message, Is.EqualTo("cu_seqlens[2]: at least 3 expected, 2 given"));
+        Assert.That(state.ToArray(), Is.EqualTo(new float[] { 1, 2, 3 }));
+        Assert.That(y.ToArray(), Is.All.EqualTo(5));
+        Assert.That(z.ToArray(), Is.All.EqualTo(5));
+    }
+
     [Test]
     public void Overlap_of_an_output_is_an_error([ValueSource(typeof(Devices), nameof(Devices.All))] SsmDeviceType device)
     {

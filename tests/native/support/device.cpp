@@ -82,6 +82,14 @@ std::vector<Target> targets(std::initializer_list<Type> types) {
     return result;
 }
 
+std::vector<Target> light_targets(std::initializer_list<Type> types) {
+    std::vector<Target> result;
+    for (const Target& target : targets(types))
+        if (!target.device.is_slow() || target.type == Type::float32)
+            result.push_back(target);
+    return result;
+}
+
 void check(int32_t status, const char* what) {
     if (status != SSM_SUCCESS)
         throw std::runtime_error(std::string(what) + ": " + ssm_status_name(status) + ": " + ssm_last_error());
@@ -153,6 +161,11 @@ void upload(Context& context, const void* host, void* device, uint64_t bytes) {
 
 void download(Context& context, const void* device, void* host, uint64_t bytes) {
     transfer(context, host, const_cast<void*>(device), bytes, false);
+}
+
+bool long_tests_are_wanted() {
+    const char* wanted = std::getenv("SSM_LONG_TESTS");
+    return wanted && std::string(wanted) == "1";
 }
 
 bool has_sanitizer() {

@@ -31,6 +31,8 @@ struct Target {
 std::string name_of(const Target& target);
 void PrintTo(const Target& target, std::ostream* stream);
 std::vector<Target> targets(std::initializer_list<Type> types);
+// The same, with float32 alone where the device is slow: for tests whose point is not the device's types.
+std::vector<Target> light_targets(std::initializer_list<Type> types);
 
 // Throws with the library's sentence if a call failed; GoogleTest reports the exception.
 void check(int32_t status, const char* what);
@@ -63,6 +65,9 @@ std::vector<Variation> variations(const Device& device);
 // Copies between host bytes and device bytes.
 void upload(Context& context, const void* host, void* device, uint64_t bytes);
 void download(Context& context, const void* device, void* host, uint64_t bytes);
+
+// SSM_LONG_TESTS=1: what takes gigabytes and minutes runs too.
+bool long_tests_are_wanted();
 
 // Whether the tests were built with a sanitizer (SSM_SANITIZE), under which memory is not counted.
 bool has_sanitizer();

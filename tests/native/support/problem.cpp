@@ -29,27 +29,18 @@ size_t Tensor::offset_of(std::initializer_list<int64_t> index) const {
 }
 
 const char* name_of(View view) {
-    static const char* const names[] = {
-        "null_strides",  "compact",         "channel_contiguous", "padded",        "channel_padded", "offset", "strided",
-        "reversed_axes", "broadcast_batch", "broadcast_channel",  "broadcast_time"};
+    static const char* const names[] = {"null_strides",   "compact",         "channel_contiguous", "padded",
+                                        "channel_padded", "offset",          "unaligned",          "strided",
+                                        "reversed_axes",  "broadcast_batch", "broadcast_channel",  "broadcast_time"};
     return names[static_cast<int>(view)];
 }
 
 const char* name_of(Operation operation) {
-    static const char* const names[] = {"associative_scan",
-                                        "linear_recurrence",
-                                        "linear_recurrence_backward",
-                                        "selective_scan",
-                                        "causal_conv1d",
-                                        "causal_conv1d_backward",
-                                        "selective_scan_backward",
-                                        "ssd",
-                                        "ssd_backward",
-                                        "causal_conv1d_update",
-                                        "rms_norm",
-                                        "rms_norm_backward",
-                                        "gated_rms_norm",
-                                        "gated_rms_norm_backward"};
+    static const char* const names[] = {
+        "associative_scan",  "linear_recurrence",      "linear_recurrence_backward", "selective_scan",
+        "causal_conv1d",     "causal_conv1d_backward", "selective_scan_backward",    "ssd",
+        "ssd_backward",      "causal_conv1d_update",   "selective_state_update",     "rms_norm",
+        "rms_norm_backward", "gated_rms_norm",         "gated_rms_norm_backward"};
     return names[static_cast<int>(operation)];
 }
 
@@ -135,6 +126,7 @@ Layout lay_out(View view, const std::vector<int64_t>& shape) {
     case View::null_strides:
     case View::compact:
     case View::offset:
+    case View::unaligned:
         return lay_out(shape, rows, 1, 0);
     case View::channel_contiguous:
         return lay_out(shape, channels, 1, 0);
@@ -164,7 +156,7 @@ Placed::Placed(Context& context, const Tensor& values, View view, bool is_output
     strides = layout.strides;
     const int64_t element = size_of(type);
     const int64_t front = is_output ? guard : 0;
-    const int64_t offset = view == View::offset ? element : 0;
+    const int64_t offset = view == View::offset ? element : view == View::unaligned ? 1 : 0;
     image.assign(static_cast<size_t>(front + offset + layout.extent * element + (is_output ? guard : 0)), 0xff);
     byte_positions.resize(values.values.size());
     std::vector<int64_t> index(shape.size(), 0);
@@ -205,10 +197,14 @@ void Placed::fill_with_nan() {
     upload(context, image.data(), memory, image.size());
 }
 
-void Placed::check_unchanged() {
+bool Placed::is_unchanged() {
     std::vector<unsigned char> now(image.size());
     download(context, memory, now.data(), now.size());
-    if (now != image)
+    return now == image;
+}
+
+void Placed::check_unchanged() {
+    if (!is_unchanged())
         throw std::runtime_error("an input was written");
 }
 
@@ -238,6 +234,7 @@ const char* main_output(Operation operation) {
     case Operation::causal_conv1d:
     case Operation::ssd:
     case Operation::causal_conv1d_update:
+    case Operation::selective_state_update:
     case Operation::rms_norm:
     case Operation::gated_rms_norm:
         return "y";
@@ -458,6 +455,23 @@ int32_t Call::with_args(Run run) {
         args.y = at("y");
         return run(ssm_causal_conv1d_update, ssm_causal_conv1d_update_workspace, args);
     }
+    case Operation::selective_state_update: {
+        ssm_selective_state_update_args args{};
+        args.struct_size = sizeof args;
+        args.dt_softplus = problem.dt_softplus;
+        args.state = at("state");
+        args.x = at("x");
+        args.dt = at("dt");
+        args.a = at("a");
+        args.b = at("b");
+        args.c = at("c");
+        args.d = at("d");
+        args.z = at("z");
+        args.dt_bias = at("dt_bias");
+        args.slots = at("slots");
+        args.y = at("y");
+        return run(ssm_selective_state_update, ssm_selective_state_update_workspace, args);
+    }
     case Operation::rms_norm: {
         ssm_rms_norm_args args{};
         args.struct_size = sizeof args;
@@ -543,6 +557,13 @@ Outputs Call::take() {
     return outputs;
 }
 
+void Call::check_nothing_written() {
+    SSM_CHECK(ssm_context_synchronize(context));
+    for (const auto& [name, tensor] : tensors)
+        if (!tensor->is_unchanged())
+            throw std::runtime_error(name + " was written by a call that failed: " + problem.describe());
+}
+
 void Call::refill(const Problem& other) {
     for (const auto& [name, tensor] : other.inputs)
         tensors.at(name)->write(tensor);
@@ -585,14 +606,29 @@ int64_t length_of(const Problem& problem) {
     throw std::logic_error("a problem without a sequence");
 }
 
-Tensor slice_time(const Tensor& tensor, int64_t from, int64_t to) {
+int time_axis(const Problem& problem, const std::string& name, const Tensor& tensor) {
+    const bool has_heads = problem.operation == Operation::ssd || problem.operation == Operation::ssd_backward;
+    if (!is_sequence(name, tensor) && name != "seq_idx")
+        return -1;
+    return has_heads ? 1 : static_cast<int>(tensor.shape.size()) - 1;
+}
+
+Tensor slice(const Tensor& tensor, int axis, int64_t from, int64_t to) {
     std::vector<int64_t> shape = tensor.shape;
-    const int64_t length = shape.back();
-    shape.back() = to - from;
+    const int64_t length = shape[axis];
+    int64_t outer = 1, inner = 1;
+    for (int i = 0; i < static_cast<int>(shape.size()); ++i)
+        (i < axis ? outer : inner) *= i == axis ? 1 : shape[i];
+    shape[axis] = to - from;
     Tensor result(tensor.type, shape);
-    for (int64_t row = 0; length && row < tensor.size() / length; ++row)
-        std::copy_n(tensor.values.begin() + row * length + from, to - from, result.values.begin() + row * (to - from));
+    for (int64_t i = 0; i < outer; ++i)
+        std::copy_n(tensor.values.begin() + (i * length + from) * inner, (to - from) * inner,
+                    result.values.begin() + i * (to - from) * inner);
     return result;
+}
+
+Tensor slice_time(const Tensor& tensor, int64_t from, int64_t to) {
+    return slice(tensor, static_cast<int>(tensor.shape.size()) - 1, from, to);
 }
 
 Tensor flip_time(const Tensor& tensor) {
@@ -640,8 +676,8 @@ Problem slice_time(const Problem& problem, int64_t from, int64_t to) {
     Problem part = problem;
     for (auto* tensors : {&part.inputs, &part.outputs})
         for (auto& [name, tensor] : *tensors)
-            if (is_sequence(name, tensor))
-                tensor = slice_time(tensor, from, to);
+            if (const int axis = time_axis(problem, name, tensor); axis >= 0)
+                tensor = slice(tensor, axis, from, to);
     return part;
 }
 

@@ -42,6 +42,7 @@ enum class View {
     padded,             // row-major with gaps behind each row
     channel_padded,     // channel_contiguous with gaps
     offset,             // row-major, one element behind an aligned address (byte_offset)
+    unaligned,          // row-major, one byte behind an aligned address
     strided,            // every second element along time
     reversed_axes,      // the first axis is the contiguous one
     broadcast_batch,    // stride 0 on the first axis (inputs that do not change along it)
@@ -61,6 +62,7 @@ enum class Operation {
     ssd,
     ssd_backward,
     causal_conv1d_update,
+    selective_state_update,
     rms_norm,
     rms_norm_backward,
     gated_rms_norm,
@@ -110,6 +112,7 @@ class Placed {
     Tensor take();
     // Throws if any byte has changed since the last write.
     void check_unchanged();
+    bool is_unchanged();
 
   private:
     Context& context;
@@ -128,6 +131,8 @@ class Call {
     int32_t query_workspace(uint64_t* bytes);
     // Waits, then copies the outputs back.
     Outputs take();
+    // Waits, then throws if a tensor, an output too, has been written since it was placed.
+    void check_nothing_written();
     // Writes the values of another problem of the same shapes into the inputs.
     void refill(const Problem& other);
     // What a run has overwritten as it was: the inouts, and the input that lies in the main output's place.
@@ -150,7 +155,9 @@ Outputs run(Context& context, const Problem& problem);
 bool is_sequence(const std::string& name, const Tensor& tensor);  // has a time axis, the last
 bool is_parameter(const std::string& name, const Tensor& tensor); // of channels, for every row and step
 int64_t length_of(const Problem& problem);
-Tensor slice_time(const Tensor& tensor, int64_t from, int64_t to);
+int time_axis(const Problem& problem, const std::string& name, const Tensor& tensor); // -1: none
+Tensor slice(const Tensor& tensor, int axis, int64_t from, int64_t to);
+Tensor slice_time(const Tensor& tensor, int64_t from, int64_t to); // of the last axis
 Tensor flip_time(const Tensor& tensor);
 Tensor row_of(const Tensor& tensor, int64_t row); // keeps the first axis, with length 1
 Tensor concatenate(const std::vector<Tensor>& parts, int axis);

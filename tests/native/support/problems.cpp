@@ -461,6 +461,7 @@ std::vector<Problem> problems(Operation operation, const Size& size) {
         return ssd(size);
     case Operation::ssd_backward:
         return ssd_backward(size);
+    case Operation::selective_state_update:
     case Operation::causal_conv1d_update: // not over sequences: their tests make their own
     case Operation::rms_norm:
     case Operation::rms_norm_backward:

@@ -1,6 +1,7 @@
 #include "support/reference.h"
 
 #include "support/sequence_ids.h"
+#include "support/state_update.h"
 
 #include <gtest/gtest.h>
 
@@ -1045,6 +1046,8 @@ Reference reference(const Problem& problem) {
         return ssd_backward(problem);
     case Operation::causal_conv1d_update:
         return causal_conv1d_update(problem);
+    case Operation::selective_state_update:
+        return state_update_reference(problem);
     case Operation::rms_norm:
     case Operation::gated_rms_norm:
         return rms_norm(problem);

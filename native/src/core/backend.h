@@ -9,6 +9,9 @@
 #include "core/params/causal_conv1d_update.h"
 #include "core/params/linear_recurrence.h"
 #include "core/params/linear_recurrence_backward.h"
+#include "core/params/mamba3.h"
+#include "core/params/mamba3_backward.h"
+#include "core/params/mamba3_update.h"
 #include "core/params/rms_norm.h"
 #include "core/params/selective_scan.h"
 #include "core/params/selective_scan_backward.h"
@@ -108,6 +111,12 @@ struct Backend {
     int32_t (*rms_norm_workspace)(BackendContext* context, const RmsNormParams* params, uint64_t* bytes);
     int32_t (*rms_norm_backward)(BackendContext* context, const RmsNormBackwardParams* params);
     int32_t (*rms_norm_backward_workspace)(BackendContext* context, const RmsNormBackwardParams* params, uint64_t* bytes);
+    int32_t (*mamba3)(BackendContext* context, const Mamba3Params* params);
+    int32_t (*mamba3_workspace)(BackendContext* context, const Mamba3Params* params, uint64_t* bytes);
+    int32_t (*mamba3_backward)(BackendContext* context, const Mamba3BackwardParams* params);
+    int32_t (*mamba3_backward_workspace)(BackendContext* context, const Mamba3BackwardParams* params, uint64_t* bytes);
+    int32_t (*mamba3_update)(BackendContext* context, const Mamba3UpdateParams* params);
+    int32_t (*mamba3_update_workspace)(BackendContext* context, const Mamba3UpdateParams* params, uint64_t* bytes);
 };
 
 constexpr uint32_t backend_abi = 1;

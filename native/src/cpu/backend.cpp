@@ -131,6 +131,8 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         "causal_conv1d_update.tile",
         "rms_norm_backward.tile",
         "ssd.tile",
+        "mamba3.tile",
+        "mamba3_backward.tile",
     };
     for (const char* known : names) {
         if (std::strcmp(known, name) == 0) {
@@ -315,6 +317,12 @@ constexpr Backend table() {
     b.rms_norm_workspace = rms_norm_workspace;
     b.rms_norm_backward = rms_norm_backward;
     b.rms_norm_backward_workspace = rms_norm_backward_workspace;
+    b.mamba3 = mamba3;
+    b.mamba3_workspace = mamba3_workspace;
+    b.mamba3_backward = mamba3_backward;
+    b.mamba3_backward_workspace = mamba3_backward_workspace;
+    b.mamba3_update = mamba3_update;
+    b.mamba3_update_workspace = mamba3_update_workspace;
     return b;
 }
 

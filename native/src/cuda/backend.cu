@@ -270,6 +270,8 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"ssd_backward.tile", INT32_MAX},
         {"causal_conv1d_update.path", 1},
         {"rms_norm_backward.tile", INT32_MAX},
+        {"mamba3.tile", INT32_MAX},
+        {"mamba3_backward.tile", INT32_MAX},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {
@@ -606,6 +608,12 @@ const Backend* table() {
         b.rms_norm_workspace = rms_norm_workspace;
         b.rms_norm_backward = run<RmsNormBackwardParams, rms_norm_backward>;
         b.rms_norm_backward_workspace = rms_norm_backward_workspace;
+        b.mamba3 = run<Mamba3Params, mamba3>;
+        b.mamba3_workspace = mamba3_workspace;
+        b.mamba3_backward = run<Mamba3BackwardParams, mamba3_backward>;
+        b.mamba3_backward_workspace = mamba3_backward_workspace;
+        b.mamba3_update = run<Mamba3UpdateParams, mamba3_update>;
+        b.mamba3_update_workspace = mamba3_update_workspace;
         return b;
     }();
     return &backend;

@@ -33,5 +33,11 @@ int32_t rms_norm(BackendContext* context, const RmsNormParams* params);
 int32_t rms_norm_workspace(BackendContext* context, const RmsNormParams* params, uint64_t* bytes);
 int32_t rms_norm_backward(BackendContext* context, const RmsNormBackwardParams* params);
 int32_t rms_norm_backward_workspace(BackendContext* context, const RmsNormBackwardParams* params, uint64_t* bytes);
+int32_t mamba3(BackendContext* context, const Mamba3Params* params);
+int32_t mamba3_workspace(BackendContext* context, const Mamba3Params* params, uint64_t* bytes);
+int32_t mamba3_backward(BackendContext* context, const Mamba3BackwardParams* params);
+int32_t mamba3_backward_workspace(BackendContext* context, const Mamba3BackwardParams* params, uint64_t* bytes);
+int32_t mamba3_update(BackendContext* context, const Mamba3UpdateParams* params);
+int32_t mamba3_update_workspace(BackendContext* context, const Mamba3UpdateParams* params, uint64_t* bytes);
 
 } // namespace ssm

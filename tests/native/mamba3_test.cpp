@@ -162,7 +162,7 @@ TEST_P(Mamba3, PackedEqualsSeparate) {
 TEST_P(Mamba3, HoldsAtTheEnds) {
     const Type type = GetParam().type;
     Context context(GetParam().device);
-    const double steps[] = {-80, -40, -20, -10, -1, 0, 1, 3, 10, 20};
+    const double steps[] = {-80, -40, -20, -10, -1, 0, 1, 2, 3, 5};
     for (const double rate : {-1e6, -30.0, 0.0}) {
         Problem problem = problems(operation, {type, 1, 2, 60})[0];
         problem.inputs.erase("dt_bias");

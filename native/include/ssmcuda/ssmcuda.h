@@ -932,7 +932,7 @@ typedef struct ssm_mamba3_update_args {
     const DLTensor* x;
     /** in required (B,H) or (B,T,H): the type of x. */
     const DLTensor* dt;
-    /** in required (H), or shaped as dt: the state type of x. */
+    /** in required (H) or (B,H) or (B,T,H): the state type of x; (H), or shaped as dt. */
     const DLTensor* a;
     /** in required (B,G,N) or (B,T,G,N): the type of x; H / G neighbouring heads read the same group. */
     const DLTensor* b;

@@ -316,7 +316,7 @@ SSM_DEVICE void write_sizes(const Mamba3BackwardArguments<T>& arguments, const M
 }
 
 template <typename T>
-__global__ void __launch_bounds__(mamba3_threads) mamba3_backward_kernel(Mamba3BackwardArguments<T> arguments) {
+__global__ void __launch_bounds__(mamba3_threads, 4) mamba3_backward_kernel(Mamba3BackwardArguments<T> arguments) {
     Mamba3FoldStorage<Compute<T>>& shared = SSM_SHARED(Mamba3FoldStorage<Compute<T>>);
     if (arguments.phase == Mamba3BackwardPhase::fold) {
         for (int64_t item = blockIdx.x; item < arguments.items; item += gridDim.x) {

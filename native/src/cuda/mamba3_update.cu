@@ -213,7 +213,7 @@ struct Mamba3UpdateBlock {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(update_threads) mamba3_update_kernel(Mamba3UpdateArguments<Compute<T>> arguments) {
+__global__ void __launch_bounds__(update_threads, 2) mamba3_update_kernel(Mamba3UpdateArguments<Compute<T>> arguments) {
     Mamba3UpdateStorage<Compute<T>>& shared = SSM_SHARED(Mamba3UpdateStorage<Compute<T>>);
     Mamba3UpdateBlock<T> block(arguments, shared);
     block.run();

@@ -2,8 +2,8 @@ using System.Runtime.CompilerServices;
 
 namespace SsmCuda.Tool.Bench.Operations;
 
-/// <summary>Mamba-3's heads with everything they have in the model: rates of each step, angles for half of the pairs of states,
-/// biases, d, z, dt_bias and softplus. Bound by arithmetic on a CPU.</summary>
+/// <summary>Mamba-3's heads with everything they have in the model: rates of each step, angles for half of the pairs of
+/// states, biases, d, z, dt_bias and softplus. Bound by arithmetic on a CPU.</summary>
 internal static class Mamba3Benchmarks
 {
     private const string Operation = "mamba3";
@@ -185,7 +185,8 @@ internal sealed unsafe class Mamba3BenchmarkRows<TStorage, TArithmetic>(
     private long batch = -1;
     private long head = -1;
 
-    /// <summary>Calls back with the place of each y and its value. The states before the first step are what `state` says.</summary>
+    /// <summary>Calls back with the place of each y and its value. The states before the first step are what `state`
+    /// says.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Channel(long row, Action<long, double> output, (double[] H, double[] K, double X, double[] Theta)? state = null)
     {

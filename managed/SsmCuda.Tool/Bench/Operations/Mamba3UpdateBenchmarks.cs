@@ -1,7 +1,7 @@
 namespace SsmCuda.Tool.Bench.Operations;
 
-/// <summary>One token of a batch through Mamba-3's heads, the states in place. Bound by the state, which is read and written,
-/// and for one sequence by the call.</summary>
+/// <summary>One token of a batch through Mamba-3's heads, the states in place. Bound by the state, which is read and
+/// written, and for one sequence by the call.</summary>
 internal static class Mamba3UpdateBenchmarks
 {
     private const string Operation = "mamba3_update";
@@ -29,7 +29,8 @@ internal static class Mamba3UpdateBenchmarks
         private readonly BenchmarkTensor<float> angle;
         private readonly BenchmarkTensor<float> k;
         private readonly BenchmarkTensor<float> x;
-        private readonly Dictionary<BenchmarkTensor<float>, HostArray<float>> starts = []; // on a CPU calls move the tensors on
+        // The states as they were: on a CPU calls move the tensors on.
+        private readonly Dictionary<BenchmarkTensor<float>, HostArray<float>> starts = [];
         private readonly HostArray<TStorage> loopResult;
 
         public Case(BenchmarkDevice device, SsdSizes sizes)

@@ -520,6 +520,222 @@ class Ssd : public Case {
     ssm_ssd_backward_args gradients{};
 };
 
+// Mamba-3's heads with everything that the model uses: rates of each step, angles for half of the pairs, biases, d, z and
+// softplus; one group. Backward: all gradients. Update: the states in place.
+class Mamba3 : public Case {
+  public:
+    enum class Kind { forward, backward, update };
+
+    Mamba3(ssm_context* context, Type type, int64_t batch, int64_t length, int64_t heads, int64_t channels, int64_t states,
+           Kind kind)
+        : context(context), kind(kind), x(context, type, {batch, length, heads, channels}),
+          dt(context, type, {batch, length, heads}), trap(context, type, dt.shape), z(context, type, x.shape),
+          y(context, type, x.shape), b(context, type, {batch, length, 1, states}), c(context, type, b.shape),
+          angles(context, type, {batch, length, 1, states / 4}), a(context, state_of(type), dt.shape),
+          b_bias(context, state_of(type), {heads, states}), c_bias(context, state_of(type), b_bias.shape),
+          d(context, state_of(type), {heads}), dt_bias(context, state_of(type), {heads}),
+          state(context, state_of(type), kind == Kind::update ? Shape{batch, heads, channels, states} : Shape{1}),
+          angle_state(context, state_of(type), {batch, heads, states / 4}),
+          b_state(context, state_of(type), {batch, heads, states}),
+          x_state(context, state_of(type), {batch, heads, channels}),
+          grad_y(context, type, kind == Kind::backward ? x.shape : Shape{1}), grad_x(context, type, grad_y.shape),
+          grad_z(context, type, grad_y.shape), grad_dt(context, type, dt.shape), grad_trap(context, type, dt.shape),
+          grad_b(context, type, kind == Kind::backward ? b.shape : Shape{1}), grad_c(context, type, grad_b.shape),
+          grad_angles(context, type, angles.shape), grad_a(context, state_of(type), a.shape),
+          grad_b_bias(context, state_of(type), b_bias.shape), grad_c_bias(context, state_of(type), b_bias.shape),
+          grad_d(context, state_of(type), {heads}), grad_dt_bias(context, state_of(type), {heads}) {
+        x.fill(-1, 1, 1);
+        dt.fill(-1, 1, 2);
+        z.fill(-1, 1, 3);
+        b.fill(-1, 1, 4);
+        c.fill(-1, 1, 5);
+        a.fill(-16, -1, 6);
+        d.fill(0.5, 1, 7);
+        dt_bias.fill(-7, -2, 8);
+        grad_y.fill(-1, 1, 9);
+        trap.fill(-2, 2, 10);
+        angles.fill(-2, 2, 11);
+        b_bias.fill(-1, 1, 12);
+        c_bias.fill(-1, 1, 13);
+        fill_states();
+        y.poison();
+        grad_x.poison();
+        for (auto set : {&Mamba3::set_forward, &Mamba3::set_backward, &Mamba3::set_update})
+            (this->*set)();
+        const double elements = double(count_of(x.shape));
+        bytes = 3.0 * double(x.bytes()) + 2.0 * double(b.bytes()) + 2.0 * double(dt.bytes()) + double(a.bytes()) +
+                double(angles.bytes());
+        if (kind == Kind::backward)
+            bytes = 2 * bytes - double(x.bytes());
+        if (kind == Kind::update)
+            bytes += 2.0 * double(state.bytes());
+        // Per channel, state and step: two multiply-adds as in ssd; a single step cannot fold the third into them.
+        flops = elements * double(states) * (kind == Kind::forward ? 4.0 : kind == Kind::backward ? 10.0 : 7.0);
+    }
+    void run() override {
+        if (kind == Kind::forward)
+            check(ssm_mamba3(context, &args), "ssm_mamba3");
+        else if (kind == Kind::backward)
+            check(ssm_mamba3_backward(context, &gradients), "ssm_mamba3_backward");
+        else
+            check(ssm_mamba3_update(context, &step), "ssm_mamba3_update");
+    }
+    void verify() override {
+        const int64_t heads = x.shape[2], channels = x.shape[3];
+        if (kind == Kind::update) { // many runs have taken the states on: one more, from the start
+            fill_states();
+            run();
+        }
+        for (const auto& [head, channel] : {std::pair<int64_t, int64_t>{0, 0}, {heads - 1, channels - 1}})
+            kind == Kind::backward ? verify_backward(head, channel) : verify_forward(head, channel);
+    }
+
+  private:
+    static Type state_of(Type type) { return type == Type::float64 ? Type::float64 : Type::float32; }
+    void fill_states() {
+        state.fill(-1, 1, 14);
+        angle_state.fill(-3, 3, 15);
+        b_state.fill(-1, 1, 16);
+        x_state.fill(-1, 1, 17);
+    }
+    template <class Args>
+    void set_inputs(Args& to) {
+        to.struct_size = sizeof to;
+        to.dt_softplus = 1;
+        to.x = x.view();
+        to.dt = dt.view();
+        to.a = a.view();
+        to.b = b.view();
+        to.c = c.view();
+        to.trap = trap.view();
+        to.angles = angles.view();
+        to.b_bias = b_bias.view();
+        to.c_bias = c_bias.view();
+        to.d = d.view();
+        to.z = z.view();
+        to.dt_bias = dt_bias.view();
+    }
+    void set_forward() {
+        set_inputs(args);
+        args.y = y.view();
+    }
+    void set_update() {
+        set_inputs(step);
+        step.state = state.view();
+        step.angle_state = angle_state.view();
+        step.b_state = b_state.view();
+        step.x_state = x_state.view();
+        step.y = y.view();
+    }
+    void set_backward() {
+        set_inputs(gradients);
+        gradients.grad_y = grad_y.view();
+        gradients.grad_x = grad_x.view();
+        gradients.grad_dt = grad_dt.view();
+        gradients.grad_a = grad_a.view();
+        gradients.grad_b = grad_b.view();
+        gradients.grad_c = grad_c.view();
+        gradients.grad_trap = grad_trap.view();
+        gradients.grad_angles = grad_angles.view();
+        gradients.grad_b_bias = grad_b_bias.view();
+        gradients.grad_c_bias = grad_c_bias.view();
+        gradients.grad_d = grad_d.view();
+        gradients.grad_z = grad_z.view();
+        gradients.grad_dt_bias = grad_dt_bias.view();
+    }
+
+    // What a step is made of; theta becomes that of the step.
+    struct Step {
+        double decay, entering, now;
+        std::vector<double> k, q;
+    };
+    Step step_of(int64_t batch, int64_t t, int64_t head, std::vector<double>& theta) {
+        const int64_t states = b.shape[3];
+        const auto at = [&](const Tensor& tensor) { return tensor.read({batch, t, head}, 1)[0]; };
+        const double s = std::log1p(std::exp(at(dt) + dt_bias.read({head}, 1)[0])), lambda = 1 / (1 + std::exp(-at(trap)));
+        Step own{std::exp(s * at(a)), (1 - lambda) * s, lambda * s, b.read({batch, t, 0, 0}, states),
+                 c.read({batch, t, 0, 0}, states)};
+        const std::vector<double> turns = angles.read({batch, t, 0, 0}, states / 4);
+        const std::vector<double> of_b = b_bias.read({head, 0}, states), of_c = c_bias.read({head, 0}, states);
+        for (size_t n = 0; n < size_t(states); ++n) {
+            own.k[n] += of_b[n];
+            own.q[n] += of_c[n];
+        }
+        for (size_t i = 0; i < theta.size(); ++i) {
+            theta[i] += 3.14159265358979323846 * std::tanh(turns[i]) * s;
+            const double sine = std::sin(theta[i]), cosine = std::cos(theta[i]);
+            for (std::vector<double>* row : {&own.k, &own.q}) {
+                const double u = (*row)[2 * i], v = (*row)[2 * i + 1];
+                (*row)[2 * i] = u * cosine - v * sine;
+                (*row)[2 * i + 1] = u * sine + v * cosine;
+            }
+        }
+        return own;
+    }
+    void verify_forward(int64_t head, int64_t channel) {
+        const int64_t batch = x.shape[0] - 1, states = b.shape[3], length = std::min<int64_t>(x.shape[1], 300);
+        std::vector<double> h(static_cast<size_t>(states), 0.0), k = h, theta(static_cast<size_t>(states / 4), 0.0);
+        double before = 0;
+        if (kind == Kind::update) { // which has run: its states as they were before
+            fill_states();
+            h = state.read({batch, head, channel, 0}, states);
+            k = b_state.read({batch, head, 0}, states);
+            theta = angle_state.read({batch, head, 0}, states / 4);
+            before = x_state.read({batch, head, channel}, 1)[0];
+        }
+        for (int64_t t = 0; t < length; ++t) {
+            const auto at = [&](const Tensor& tensor) { return tensor.read({batch, t, head, channel}, 1)[0]; };
+            const Step own = step_of(batch, t, head, theta);
+            double sum = d.read({head}, 1)[0] * at(x), magnitude = std::abs(sum);
+            for (size_t n = 0; n < h.size(); ++n) {
+                h[n] = own.decay * (h[n] + own.entering * before * k[n]) + own.now * at(x) * own.k[n];
+                sum += h[n] * own.q[n];
+                magnitude += std::abs(h[n] * own.q[n]) + std::abs(own.now * at(x) * own.k[n] * own.q[n]);
+            }
+            before = at(x);
+            k = own.k;
+            const double gate = at(z) / (1 + std::exp(-at(z)));
+            expect_near(at(y), sum * gate, 4 * magnitude * std::abs(gate), x.type, "mamba3");
+        }
+    }
+    // grad_x of a channel, in the last steps; whole turns before them cancel.
+    void verify_backward(int64_t head, int64_t channel) {
+        const int64_t batch = x.shape[0] - 1, states = b.shape[3];
+        const int64_t length = x.shape[1], first = std::max<int64_t>(0, length - 200);
+        std::vector<double> theta(static_cast<size_t>(states / 4), 0.0), behind(static_cast<size_t>(states), 0.0);
+        std::vector<Step> steps;
+        for (int64_t t = first; t < length; ++t)
+            steps.push_back(step_of(batch, t, head, theta));
+        double carried = 0, carried_magnitude = 0;
+        for (int64_t t = length - 1; t > first; --t) {
+            const auto at = [&](const Tensor& tensor) { return tensor.read({batch, t, head, channel}, 1)[0]; };
+            const Step &own = steps[size_t(t - first)], &early = steps[size_t(t - first - 1)];
+            const double g = at(grad_y) * at(z) / (1 + std::exp(-at(z))), skip = d.read({head}, 1)[0] * g;
+            double sum = skip + carried, magnitude = std::abs(skip) + carried_magnitude;
+            carried = carried_magnitude = 0;
+            for (size_t n = 0; n < behind.size(); ++n) {
+                behind[n] += g * own.q[n];
+                sum += own.now * behind[n] * own.k[n];
+                magnitude += std::abs(own.now * behind[n] * own.k[n]);
+                behind[n] *= own.decay;
+                carried += own.entering * behind[n] * early.k[n];
+                carried_magnitude += std::abs(own.entering * behind[n] * early.k[n]);
+            }
+            expect_near(at(grad_x), sum, 8 * magnitude + std::abs(g), x.type, "mamba3_backward");
+        }
+    }
+
+    ssm_context* const context;
+    const Kind kind;
+    Tensor x, dt, trap, z, y, b, c, angles, a, b_bias, c_bias, d, dt_bias;
+    Tensor state, angle_state, b_state, x_state;
+    Tensor grad_y, grad_x, grad_z, grad_dt, grad_trap, grad_b, grad_c, grad_angles, grad_a, grad_b_bias, grad_c_bias, grad_d,
+        grad_dt_bias;
+    ssm_mamba3_args args{};
+    ssm_mamba3_backward_args gradients{};
+    ssm_mamba3_update_args step{};
+};
+
 // As Mamba has it before its scan: four weights, a bias and silu.
 class CausalConv1d : public Case {
   public:
@@ -850,6 +1066,19 @@ std::vector<CaseEntry> all_cases(bool quick) {
         if (!quick)
             duality("mamba2-130m", type, 8, 4096, 24);
     }
+    const auto trapezoid = [&](const char* operation, Mamba3::Kind kind, const std::string& model, Type type,
+                               int64_t batches, int64_t steps, bool latency = false) {
+        const Shape shape{batches, steps, 32, 64};
+        cases.push_back({operation, model + " " + text_of(shape) + " N128", type, latency, [=](ssm_context* context) {
+                             return std::make_unique<Mamba3>(context, type, batches, steps, 32, 64, 128, kind);
+                         }});
+    };
+    for (Type type : {Type::float32, Type::bfloat16}) {
+        trapezoid("mamba3", Mamba3::Kind::forward, "mamba3-440m", type, 1, quick ? 128 : 2048);
+        trapezoid("mamba3_backward", Mamba3::Kind::backward, "mamba3-440m", type, 1, quick ? 128 : 2048);
+        trapezoid("mamba3_update", Mamba3::Kind::update, "mamba3-440m", type, batch, 1);
+    }
+    trapezoid("mamba3_update", Mamba3::Kind::update, "mamba3-440m, one token", Type::bfloat16, 1, 1, true);
     for (Type type : {Type::float32, Type::bfloat16})
         for (const Layout layout : {Layout::time, Layout::channels})
             convolution("mamba-130m", type, {quick ? 1 : 8, 1536, quick ? 512 : 2048}, layout, 4);

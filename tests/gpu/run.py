@@ -249,6 +249,32 @@ def duality_backward(x, dt, a, b, c, d, z, dt_bias, initial, ids, grad_y, grad_l
                 grad_dt_bias=grad_dt.sum((0, 1)), grad_initial_state=behind)
 
 
+def turned(rows, theta):
+    """Neighbours (2 i, 2 i + 1) of the last axis turned by theta_i, from the first on."""
+    result, many = rows.copy(), 2 * theta.shape[-1]
+    u, v = rows[..., 0:many:2], rows[..., 1:many:2]
+    result[..., 0:many:2] = u * np.cos(theta) - v * np.sin(theta)
+    result[..., 1:many:2] = u * np.sin(theta) + v * np.cos(theta)
+    return result
+
+
+def mamba3(x, dt, a, b, c, trap, angles, b_bias, c_bias, d, z, dt_bias, initial_state, initial_angle, initial_b, initial_x):
+    """mamba3 with softplus, a (B,L,H); y and the last states."""
+    s, rest = np.logaddexp(0, dt + dt_bias), 1 / (1 + np.exp(trap))
+    groups, turning = (np.arange(x.shape[2]) // (x.shape[2] // array.shape[2]) for array in (b, angles))
+    h, theta, before_k, before_x, y = initial_state, initial_angle, initial_b, initial_x, np.empty_like(x)
+    outer = lambda factor, left, right: factor[..., None, None] * left[..., None] * right[:, :, None]
+    for t in range(x.shape[1]):
+        theta = theta + np.pi * np.tanh(angles[:, t, turning]) * s[:, t, :, None]
+        k, q = turned(b[:, t, groups] + b_bias, theta), turned(c[:, t, groups] + c_bias, theta)
+        h = (np.exp(s[:, t] * a[:, t])[..., None, None] * (h + outer(rest[:, t] * s[:, t], before_x, before_k))
+             + outer((1 - rest[:, t]) * s[:, t], x[:, t], k))
+        y[:, t] = (h * q[:, :, None]).sum(-1)
+        before_k, before_x = k, x[:, t]
+    return dict(y=(y + d[:, None] * x) * z / (1 + np.exp(-z)), last_state=h,
+                last_angle=theta - 2 * np.pi * np.round(theta / (2 * np.pi)), last_b=before_k, last_x=before_x)
+
+
 # ---- Checks that need no files -----------------------------------------------------------------------------------------
 
 TOLERANCES = {"float32": 5e-6, "complex64": 5e-6, "float64": 1e-12, "complex128": 1e-12, "float16": 2e-3}
@@ -556,6 +582,73 @@ def check_ssd_backward(context, results, dtype, batch, length, heads, channels, 
         results.add("ssd_backward", f"{label} {name}", error_of(outputs[name].to_host(), array), tolerance)
 
 
+MAMBA3_STATES = ("state", "angle", "b", "x")
+
+
+def mamba3_inputs(dtype, batch, length, heads, channels, groups, states):
+    uniform, wide = randoms(19, dtype), randoms(20, state_type(dtype))
+    return dict(x=uniform((batch, length, heads, channels)), dt=uniform((batch, length, heads)),
+                a=wide((batch, length, heads), -8, -0.1), b=uniform((batch, length, groups, states)),
+                c=uniform((batch, length, groups, states)), trap=uniform((batch, length, heads), -3, 3),
+                angles=uniform((batch, length, 1, states // 4), -2, 2), b_bias=wide((heads, states)),
+                c_bias=wide((heads, states)), d=wide((heads,)), z=uniform((batch, length, heads, channels)),
+                dt_bias=wide((heads,), -4, -1), initial_state=wide((batch, heads, channels, states)),
+                initial_angle=wide((batch, heads, states // 4), -3, 3), initial_b=wide((batch, heads, states)),
+                initial_x=wide((batch, heads, channels)))
+
+
+def check_mamba3(context, results, dtype, batch, length, heads, channels, groups, states):
+    """The sequence; and in a few steps its update."""
+    inputs = mamba3_inputs(dtype, batch, length, heads, channels, groups, states)
+    expected = mamba3(*widened(*inputs.values()))
+    # With 16-bit storage the tensor cores take factors that are rounded to it.
+    tolerance = TOLERANCES[np.dtype(dtype).name] * (3 if np.dtype(dtype) == np.float16 else 10)
+    label = f"{np.dtype(dtype).name} {batch}x{length}x{heads}x{channels} g{groups} n{states}"
+    device = {name: context.to_device(array) for name, array in inputs.items()}
+    outputs = {name: context.empty(array.shape, dtype if name == "y" else state_type(dtype))
+               for name, array in expected.items()}
+    context.run("mamba3", **device, **outputs, dt_softplus=1)
+    for name, array in expected.items():
+        results.add("mamba3", f"{label} {name}", error_of(outputs[name].to_host(), array), tolerance)
+    if length > 40:
+        return
+    names = {name: name if name == "state" else name + "_state" for name in MAMBA3_STATES}
+    cache = {names[name]: context.to_device(inputs["initial_" + name]) for name in MAMBA3_STATES}
+    out = context.empty(expected["y"].shape, dtype)
+    context.run("mamba3_update", **{name: tensor for name, tensor in device.items() if "initial" not in name}, **cache, y=out,
+                dt_softplus=1)
+    results.add("mamba3_update", f"{label} y", error_of(out.to_host(), expected["y"]), tolerance)
+    for name in MAMBA3_STATES:
+        results.add("mamba3_update", f"{label} {names[name]}",
+                    error_of(cache[names[name]].to_host(), expected["last_" + name]), tolerance)
+
+
+def check_mamba3_backward(context, results, dtype, batch, length, heads, channels, groups, states):
+    """Every gradient along a random direction, against differences of the definition."""
+    inputs = mamba3_inputs(dtype, batch, length, heads, channels, groups, states)
+    wide = dict(zip(inputs, widened(*inputs.values())))
+    outputs = mamba3(**wide)
+    weights = {name: randoms(21, dtype if name == "y" else state_type(dtype))(array.shape) for name, array in outputs.items()}
+    gradients = {"grad_" + name: context.empty(array.shape, array.dtype) for name, array in inputs.items()}
+    context.run("mamba3_backward", **{name: context.to_device(array) for name, array in inputs.items()},
+                **{"grad_" + name: context.to_device(array) for name, array in weights.items()}, **gradients, dt_softplus=1)
+
+    def loss(name, moved):
+        values = mamba3(**dict(wide, **{name: moved}))
+        turns = np.round((values["last_angle"] - outputs["last_angle"]) / (2 * np.pi))  # theta is known up to whole ones
+        values["last_angle"] = values["last_angle"] - 2 * np.pi * turns
+        return sum((values[key] * weights[key].astype(np.float64)).sum() for key in values)
+    tolerance = {"float64": 1e-6, "float32": 2e-5}.get(np.dtype(dtype).name, 1e-2)
+    label = f"{np.dtype(dtype).name} {batch}x{length}x{heads}x{channels} g{groups} n{states}"
+    generator, step = np.random.default_rng(22), 1e-6
+    for name, array in wide.items():
+        direction = generator.uniform(-1, 1, array.shape)
+        difference = (loss(name, array + step * direction) - loss(name, array - step * direction)) / (2 * step)
+        parts = gradients["grad_" + name].to_host().astype(np.float64) * direction
+        results.add("mamba3_backward", f"{label} grad_{name}",
+                    abs(parts.sum() - difference) / max(np.abs(parts).sum(), 1.0), tolerance)
+
+
 def check_causal_conv1d_update(context, results, dtype, state_dtype, channels, width, steps, ring):
     """A few steps in slots of a cache, whose states are moved on or are rings."""
     uniform, wide_uniform, state_uniform = randoms(14, dtype), randoms(15, state_type(dtype)), randoms(16, state_dtype)
@@ -654,6 +747,14 @@ def run_checks(context, results, only, lengths):
             if wanted("ssd_backward") and np.dtype(dtype).kind == "f" and length < 1000:
                 for heads, channels, groups, states in ((4, 8, 2, 16), (2, 70, 1, 100)):
                     results.attempt("ssd_backward", f"{np.dtype(dtype).name} {length}", lambda: check_ssd_backward(
+                        context, results, dtype, 2, length, heads, channels, groups, states))
+            if (wanted("mamba3") or wanted("mamba3_update")) and np.dtype(dtype).kind == "f" and length < 2000:
+                for heads, channels, groups, states in ((4, 8, 2, 16), (2, 70, 1, 100)):
+                    results.attempt("mamba3", f"{np.dtype(dtype).name} {length}", lambda: check_mamba3(
+                        context, results, dtype, 2, length, heads, channels, groups, states))
+            if wanted("mamba3_backward") and np.dtype(dtype).kind == "f" and length < 200:
+                for heads, channels, groups, states in ((4, 8, 2, 16), (2, 70, 1, 100)):
+                    results.attempt("mamba3_backward", f"{np.dtype(dtype).name} {length}", lambda: check_mamba3_backward(
                         context, results, dtype, 2, length, heads, channels, groups, states))
         for dtype in (np.float32, np.float64):
             if wanted("associative_scan"):

@@ -19,5 +19,8 @@ internal static class Suite
         .. SsdBackwardBenchmarks.Definitions(quick),
         .. CausalConv1dUpdateBenchmarks.Definitions(quick),
         .. RmsNormBenchmarks.Definitions(quick),
+        .. Mamba3Benchmarks.Definitions(quick),
+        .. Mamba3BackwardBenchmarks.Definitions(quick),
+        .. Mamba3UpdateBenchmarks.Definitions(quick),
     ];
 }

@@ -761,6 +761,205 @@ namespace SsmCuda.Interop
         public DLTensor* GradBias;
     }
 
+    /// <summary>Mamba-3's recurrence, of single inputs and outputs. With s = dt + dt_bias, through softplus where asked,
+    /// and lambda = sigmoid(trap), theta_t = theta_{t-1} + pi tanh(angles_t) s_t turns neighbours (2 i, 2 i + 1) of k_t =
+    /// R(theta_t) (b_t + b_bias) and q_t = R(theta_t) (c_t + c_bias), from the first on, by an angle for each pair: (u,
+    /// v) becomes (u cos - v sin, u sin + v cos). h_t = exp(s_t a_t) (h_{t-1} + (1 - lambda_t) s_t x_{t-1} k_{t-1}^T) +
+    /// lambda_t s_t x_t k_t^T and y_t = (h_t q_t + d x_t) silu(z_t). What goes on from call to call is h, theta, k and x
+    /// of the last step.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmMamba3Args
+    {
+        /// <summary>sizeof(ssm_mamba3_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: s = softplus(dt + dt_bias).</summary>
+        public int DtSoftplus;
+        /// <summary>in required (B,L,H,P): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in required (B,L,H): the type of x.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (H) or (B,L,H): the state type of x.</summary>
+        public DLTensor* A;
+        /// <summary>in required (B,L,G,N): the type of x; H / G neighbouring heads read the same group.</summary>
+        public DLTensor* B;
+        /// <summary>in required (B,L,G,N): the type of x.</summary>
+        public DLTensor* C;
+        /// <summary>in required (B,L,H): the type of x; lambda before its sigmoid.</summary>
+        public DLTensor* Trap;
+        /// <summary>in optional (B,L,J,A): the type of x; 2 A is at most N, and H / J neighbouring heads read the same
+        /// angles. Without them nothing turns.</summary>
+        public DLTensor* Angles;
+        /// <summary>in optional (H,N): the state type of x; zero if absent.</summary>
+        public DLTensor* BBias;
+        /// <summary>in optional (H,N): the state type of x; zero if absent.</summary>
+        public DLTensor* CBias;
+        /// <summary>in optional (H) or (H,P): the state type of x; zero if absent.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (B,L,H,P): the type of x; without it y is not gated.</summary>
+        public DLTensor* Z;
+        /// <summary>in optional (H): the state type of x; zero if absent.</summary>
+        public DLTensor* DtBias;
+        /// <summary>in optional (R,H,P,N): the state type of x; h before the first step, zero if absent.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (R,H,A): the state type of x; theta before the first step, zero if absent.</summary>
+        public DLTensor* InitialAngle;
+        /// <summary>in optional (R,H,N): the state type of x; k before the first step. With initial_x or not at all; zero
+        /// if absent.</summary>
+        public DLTensor* InitialB;
+        /// <summary>in optional (R,H,P): the state type of x; x before the first step.</summary>
+        public DLTensor* InitialX;
+        /// <summary>in optional (S+1): int64, where packed sequences start and end.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>out required (B,L,H,P): the type of x.</summary>
+        public DLTensor* Y;
+        /// <summary>out optional (R,H,P,N): the state type of x; h after the last step.</summary>
+        public DLTensor* LastState;
+        /// <summary>out optional (R,H,A): the state type of x; theta after the last step, from -pi to pi. Needs
+        /// angles.</summary>
+        public DLTensor* LastAngle;
+        /// <summary>out optional (R,H,N): the state type of x; k of the last step.</summary>
+        public DLTensor* LastB;
+        /// <summary>out optional (R,H,P): the state type of x; x of the last step.</summary>
+        public DLTensor* LastX;
+    }
+
+    /// <summary>Gradients of mamba3, of all that is differentiable, the states in and out among it. Without a step,
+    /// gradients of parameters are zero.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmMamba3BackwardArgs
+    {
+        /// <summary>sizeof(ssm_mamba3_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: as in the forward call.</summary>
+        public int DtSoftplus;
+        /// <summary>in required (B,L,H,P): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in required (B,L,H): the type of x.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (H) or (B,L,H): the state type of x.</summary>
+        public DLTensor* A;
+        /// <summary>in required (B,L,G,N): the type of x.</summary>
+        public DLTensor* B;
+        /// <summary>in required (B,L,G,N): the type of x.</summary>
+        public DLTensor* C;
+        /// <summary>in required (B,L,H): the type of x.</summary>
+        public DLTensor* Trap;
+        /// <summary>in optional (B,L,J,A): the type of x; as in the forward call.</summary>
+        public DLTensor* Angles;
+        /// <summary>in optional (H,N): the state type of x; as in the forward call.</summary>
+        public DLTensor* BBias;
+        /// <summary>in optional (H,N): the state type of x; as in the forward call.</summary>
+        public DLTensor* CBias;
+        /// <summary>in optional (H) or (H,P): the state type of x; as in the forward call.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (B,L,H,P): the type of x; as in the forward call.</summary>
+        public DLTensor* Z;
+        /// <summary>in optional (H): the state type of x; as in the forward call.</summary>
+        public DLTensor* DtBias;
+        /// <summary>in optional (R,H,P,N): the state type of x; as in the forward call.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (R,H,A): the state type of x; as in the forward call.</summary>
+        public DLTensor* InitialAngle;
+        /// <summary>in optional (R,H,N): the state type of x; as in the forward call.</summary>
+        public DLTensor* InitialB;
+        /// <summary>in optional (R,H,P): the state type of x; as in the forward call.</summary>
+        public DLTensor* InitialX;
+        /// <summary>in optional (S+1): int64, as in the forward call.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>in required (B,L,H,P): the type of x.</summary>
+        public DLTensor* GradY;
+        /// <summary>in optional (R,H,P,N): the state type of x; zero if absent.</summary>
+        public DLTensor* GradLastState;
+        /// <summary>in optional (R,H,A): the state type of x; zero if absent. Needs angles.</summary>
+        public DLTensor* GradLastAngle;
+        /// <summary>in optional (R,H,N): the state type of x; zero if absent.</summary>
+        public DLTensor* GradLastB;
+        /// <summary>in optional (R,H,P): the state type of x; zero if absent.</summary>
+        public DLTensor* GradLastX;
+        /// <summary>out optional (B,L,H,P): the type of x.</summary>
+        public DLTensor* GradX;
+        /// <summary>out optional (B,L,H): the type of x.</summary>
+        public DLTensor* GradDt;
+        /// <summary>out optional (H) or (B,L,H): the state type of x; shaped as a.</summary>
+        public DLTensor* GradA;
+        /// <summary>out optional (B,L,G,N): the type of x.</summary>
+        public DLTensor* GradB;
+        /// <summary>out optional (B,L,G,N): the type of x.</summary>
+        public DLTensor* GradC;
+        /// <summary>out optional (B,L,H): the type of x.</summary>
+        public DLTensor* GradTrap;
+        /// <summary>out optional (B,L,J,A): the type of x. Needs angles.</summary>
+        public DLTensor* GradAngles;
+        /// <summary>out optional (H,N): the state type of x.</summary>
+        public DLTensor* GradBBias;
+        /// <summary>out optional (H,N): the state type of x.</summary>
+        public DLTensor* GradCBias;
+        /// <summary>out optional (H) or (H,P): the state type of x; shaped as d where d is given.</summary>
+        public DLTensor* GradD;
+        /// <summary>out optional (B,L,H,P): the type of x; needs z.</summary>
+        public DLTensor* GradZ;
+        /// <summary>out optional (H): the state type of x.</summary>
+        public DLTensor* GradDtBias;
+        /// <summary>out optional (R,H,P,N): the state type of x.</summary>
+        public DLTensor* GradInitialState;
+        /// <summary>out optional (R,H,A): the state type of x. Needs angles.</summary>
+        public DLTensor* GradInitialAngle;
+        /// <summary>out optional (R,H,N): the state type of x.</summary>
+        public DLTensor* GradInitialB;
+        /// <summary>out optional (R,H,P): the state type of x.</summary>
+        public DLTensor* GradInitialX;
+    }
+
+    /// <summary>One step of mamba3, or T of them, on states that stay where they are: what a model runs for each new
+    /// token. With slots, batch element i has its states in row slots[i], of which there may be any number K, and -1
+    /// skips it: no state is read or written and y is zero. Two elements of one slot leave an unspecified state. On the
+    /// CPU other values are an error; a GPU takes them for -1. Without slots K = B.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmMamba3UpdateArgs
+    {
+        /// <summary>sizeof(ssm_mamba3_update_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: s = softplus(dt + dt_bias).</summary>
+        public int DtSoftplus;
+        /// <summary>inout required (K,H,P,N): the state type of x; h.</summary>
+        public DLTensor* State;
+        /// <summary>inout optional (K,H,A): the state type of x; theta. With angles or not at all.</summary>
+        public DLTensor* AngleState;
+        /// <summary>inout required (K,H,N): the state type of x; k of the step before.</summary>
+        public DLTensor* BState;
+        /// <summary>inout required (K,H,P): the state type of x; x of the step before.</summary>
+        public DLTensor* XState;
+        /// <summary>in required (B,H,P) or (B,T,H,P): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* X;
+        /// <summary>in required (B,H) or (B,T,H): the type of x.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (H) or (B,H) or (B,T,H): the state type of x; (H), or shaped as dt.</summary>
+        public DLTensor* A;
+        /// <summary>in required (B,G,N) or (B,T,G,N): the type of x; H / G neighbouring heads read the same
+        /// group.</summary>
+        public DLTensor* B;
+        /// <summary>in required (B,G,N) or (B,T,G,N): the type of x.</summary>
+        public DLTensor* C;
+        /// <summary>in required (B,H) or (B,T,H): the type of x; lambda before its sigmoid.</summary>
+        public DLTensor* Trap;
+        /// <summary>in optional (B,J,A) or (B,T,J,A): the type of x; as in mamba3.</summary>
+        public DLTensor* Angles;
+        /// <summary>in optional (H,N): the state type of x; zero if absent.</summary>
+        public DLTensor* BBias;
+        /// <summary>in optional (H,N): the state type of x; zero if absent.</summary>
+        public DLTensor* CBias;
+        /// <summary>in optional (H) or (H,P): the state type of x; zero if absent.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (B,H,P) or (B,T,H,P): the type of x; without it y is not gated.</summary>
+        public DLTensor* Z;
+        /// <summary>in optional (H): the state type of x; zero if absent.</summary>
+        public DLTensor* DtBias;
+        /// <summary>in optional (B): int32, the row of the states that each batch element has, or -1.</summary>
+        public DLTensor* Slots;
+        /// <summary>out required (B,H,P) or (B,T,H,P) inplace x z: the type of x.</summary>
+        public DLTensor* Y;
+    }
+
     /// <summary>The functions of ssmcuda.h. Handles are SafeHandles, which live through the call; the functions that
     /// release something take bare pointers, because ReleaseHandle calls them.</summary>
     internal static unsafe partial class NativeMethods
@@ -1072,5 +1271,29 @@ namespace SsmCuda.Interop
         /// <summary>ssm_gated_rms_norm_backward_workspace.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_gated_rms_norm_backward_workspace")]
         public static partial int GatedRmsNormBackwardWorkspace(ContextHandle context, SsmGatedRmsNormBackwardArgs* args, ulong* bytes);
+
+        /// <summary>ssm_mamba3.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_mamba3")]
+        public static partial int Mamba3(ContextHandle context, SsmMamba3Args* args);
+
+        /// <summary>ssm_mamba3_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_mamba3_workspace")]
+        public static partial int Mamba3Workspace(ContextHandle context, SsmMamba3Args* args, ulong* bytes);
+
+        /// <summary>ssm_mamba3_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_mamba3_backward")]
+        public static partial int Mamba3Backward(ContextHandle context, SsmMamba3BackwardArgs* args);
+
+        /// <summary>ssm_mamba3_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_mamba3_backward_workspace")]
+        public static partial int Mamba3BackwardWorkspace(ContextHandle context, SsmMamba3BackwardArgs* args, ulong* bytes);
+
+        /// <summary>ssm_mamba3_update.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_mamba3_update")]
+        public static partial int Mamba3Update(ContextHandle context, SsmMamba3UpdateArgs* args);
+
+        /// <summary>ssm_mamba3_update_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_mamba3_update_workspace")]
+        public static partial int Mamba3UpdateWorkspace(ContextHandle context, SsmMamba3UpdateArgs* args, ulong* bytes);
     }
 }

@@ -14,7 +14,7 @@ internal unsafe ref struct Call
     }
 
     // The most tensors that one operation takes, with room.
-    private const int Capacity = 24;
+    private const int Capacity = 48;
 
     private readonly SsmContext context;
     private readonly bool acceptsHostSpans;

@@ -12,9 +12,9 @@
  *   - The comment of a field starts with: in, out or inout; required or optional; the shape; then the text.
  *     "inplace x" says that this output may be the very tensor given as x (same pointer, same strides);
  *     any other overlap of an output with another tensor is an error.
- *   - Names of dimensions: B batch, C channels, D inner channels, G groups, H heads, K rows of a cache of states, L length
- *     (time), N state size, P channels of a head, S packed sequences, R rows of a state: S with cu_seqlens, otherwise B,
- *     T steps at once.
+ *   - Names of dimensions: A angles, B batch, C channels, D inner channels, G groups, H heads, J groups of angles, K rows of
+ *     a cache of states, L length (time), N state size, P channels of a head, S packed sequences, R rows of a state: S with
+ *     cu_seqlens, otherwise B, T steps at once.
  *   - Storage types are float32, float64, complex64, complex128, float16 and bfloat16; float16 and bfloat16 are
  *     computed in float32. "state type" is float32 for those two and the storage type for the others;
  *     states carried from call to call have that type, so that splitting a sequence loses nothing.
@@ -786,6 +786,201 @@ typedef struct ssm_gated_rms_norm_backward_args {
 SSM_API int32_t ssm_gated_rms_norm_backward(ssm_context* context, const ssm_gated_rms_norm_backward_args* args);
 SSM_API int32_t ssm_gated_rms_norm_backward_workspace(ssm_context* context, const ssm_gated_rms_norm_backward_args* args,
                                                       uint64_t* bytes);
+
+/** Mamba-3's recurrence, of single inputs and outputs. With s = dt + dt_bias, through softplus where asked, and lambda =
+ *  sigmoid(trap), theta_t = theta_{t-1} + pi tanh(angles_t) s_t turns neighbours (2 i, 2 i + 1) of k_t = R(theta_t) (b_t +
+ *  b_bias) and q_t = R(theta_t) (c_t + c_bias), from the first on, by an angle for each pair: (u, v) becomes (u cos - v sin,
+ *  u sin + v cos). h_t = exp(s_t a_t) (h_{t-1} + (1 - lambda_t) s_t x_{t-1} k_{t-1}^T) + lambda_t s_t x_t k_t^T and
+ *  y_t = (h_t q_t + d x_t) silu(z_t). What goes on from call to call is h, theta, k and x of the last step. */
+typedef struct ssm_mamba3_args {
+    /** sizeof(ssm_mamba3_args). */
+    uint32_t struct_size;
+    /** bool: s = softplus(dt + dt_bias). */
+    int32_t dt_softplus;
+    /** in required (B,L,H,P): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in required (B,L,H): the type of x. */
+    const DLTensor* dt;
+    /** in required (H) or (B,L,H): the state type of x. */
+    const DLTensor* a;
+    /** in required (B,L,G,N): the type of x; H / G neighbouring heads read the same group. */
+    const DLTensor* b;
+    /** in required (B,L,G,N): the type of x. */
+    const DLTensor* c;
+    /** in required (B,L,H): the type of x; lambda before its sigmoid. */
+    const DLTensor* trap;
+    /** in optional (B,L,J,A): the type of x; 2 A is at most N, and H / J neighbouring heads read the same angles. Without
+     *  them nothing turns. */
+    const DLTensor* angles;
+    /** in optional (H,N): the state type of x; zero if absent. */
+    const DLTensor* b_bias;
+    /** in optional (H,N): the state type of x; zero if absent. */
+    const DLTensor* c_bias;
+    /** in optional (H) or (H,P): the state type of x; zero if absent. */
+    const DLTensor* d;
+    /** in optional (B,L,H,P): the type of x; without it y is not gated. */
+    const DLTensor* z;
+    /** in optional (H): the state type of x; zero if absent. */
+    const DLTensor* dt_bias;
+    /** in optional (R,H,P,N): the state type of x; h before the first step, zero if absent. */
+    const DLTensor* initial_state;
+    /** in optional (R,H,A): the state type of x; theta before the first step, zero if absent. */
+    const DLTensor* initial_angle;
+    /** in optional (R,H,N): the state type of x; k before the first step. With initial_x or not at all; zero if absent. */
+    const DLTensor* initial_b;
+    /** in optional (R,H,P): the state type of x; x before the first step. */
+    const DLTensor* initial_x;
+    /** in optional (S+1): int64, where packed sequences start and end. */
+    const DLTensor* cu_seqlens;
+    /** out required (B,L,H,P): the type of x. */
+    const DLTensor* y;
+    /** out optional (R,H,P,N): the state type of x; h after the last step. */
+    const DLTensor* last_state;
+    /** out optional (R,H,A): the state type of x; theta after the last step, from -pi to pi. Needs angles. */
+    const DLTensor* last_angle;
+    /** out optional (R,H,N): the state type of x; k of the last step. */
+    const DLTensor* last_b;
+    /** out optional (R,H,P): the state type of x; x of the last step. */
+    const DLTensor* last_x;
+} ssm_mamba3_args;
+SSM_API int32_t ssm_mamba3(ssm_context* context, const ssm_mamba3_args* args);
+SSM_API int32_t ssm_mamba3_workspace(ssm_context* context, const ssm_mamba3_args* args, uint64_t* bytes);
+
+/** Gradients of mamba3, of all that is differentiable, the states in and out among it. Without a step, gradients of
+ *  parameters are zero. */
+typedef struct ssm_mamba3_backward_args {
+    /** sizeof(ssm_mamba3_backward_args). */
+    uint32_t struct_size;
+    /** bool: as in the forward call. */
+    int32_t dt_softplus;
+    /** in required (B,L,H,P): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in required (B,L,H): the type of x. */
+    const DLTensor* dt;
+    /** in required (H) or (B,L,H): the state type of x. */
+    const DLTensor* a;
+    /** in required (B,L,G,N): the type of x. */
+    const DLTensor* b;
+    /** in required (B,L,G,N): the type of x. */
+    const DLTensor* c;
+    /** in required (B,L,H): the type of x. */
+    const DLTensor* trap;
+    /** in optional (B,L,J,A): the type of x; as in the forward call. */
+    const DLTensor* angles;
+    /** in optional (H,N): the state type of x; as in the forward call. */
+    const DLTensor* b_bias;
+    /** in optional (H,N): the state type of x; as in the forward call. */
+    const DLTensor* c_bias;
+    /** in optional (H) or (H,P): the state type of x; as in the forward call. */
+    const DLTensor* d;
+    /** in optional (B,L,H,P): the type of x; as in the forward call. */
+    const DLTensor* z;
+    /** in optional (H): the state type of x; as in the forward call. */
+    const DLTensor* dt_bias;
+    /** in optional (R,H,P,N): the state type of x; as in the forward call. */
+    const DLTensor* initial_state;
+    /** in optional (R,H,A): the state type of x; as in the forward call. */
+    const DLTensor* initial_angle;
+    /** in optional (R,H,N): the state type of x; as in the forward call. */
+    const DLTensor* initial_b;
+    /** in optional (R,H,P): the state type of x; as in the forward call. */
+    const DLTensor* initial_x;
+    /** in optional (S+1): int64, as in the forward call. */
+    const DLTensor* cu_seqlens;
+    /** in required (B,L,H,P): the type of x. */
+    const DLTensor* grad_y;
+    /** in optional (R,H,P,N): the state type of x; zero if absent. */
+    const DLTensor* grad_last_state;
+    /** in optional (R,H,A): the state type of x; zero if absent. Needs angles. */
+    const DLTensor* grad_last_angle;
+    /** in optional (R,H,N): the state type of x; zero if absent. */
+    const DLTensor* grad_last_b;
+    /** in optional (R,H,P): the state type of x; zero if absent. */
+    const DLTensor* grad_last_x;
+    /** out optional (B,L,H,P): the type of x. */
+    const DLTensor* grad_x;
+    /** out optional (B,L,H): the type of x. */
+    const DLTensor* grad_dt;
+    /** out optional (H) or (B,L,H): the state type of x; shaped as a. */
+    const DLTensor* grad_a;
+    /** out optional (B,L,G,N): the type of x. */
+    const DLTensor* grad_b;
+    /** out optional (B,L,G,N): the type of x. */
+    const DLTensor* grad_c;
+    /** out optional (B,L,H): the type of x. */
+    const DLTensor* grad_trap;
+    /** out optional (B,L,J,A): the type of x. Needs angles. */
+    const DLTensor* grad_angles;
+    /** out optional (H,N): the state type of x. */
+    const DLTensor* grad_b_bias;
+    /** out optional (H,N): the state type of x. */
+    const DLTensor* grad_c_bias;
+    /** out optional (H) or (H,P): the state type of x; shaped as d where d is given. */
+    const DLTensor* grad_d;
+    /** out optional (B,L,H,P): the type of x; needs z. */
+    const DLTensor* grad_z;
+    /** out optional (H): the state type of x. */
+    const DLTensor* grad_dt_bias;
+    /** out optional (R,H,P,N): the state type of x. */
+    const DLTensor* grad_initial_state;
+    /** out optional (R,H,A): the state type of x. Needs angles. */
+    const DLTensor* grad_initial_angle;
+    /** out optional (R,H,N): the state type of x. */
+    const DLTensor* grad_initial_b;
+    /** out optional (R,H,P): the state type of x. */
+    const DLTensor* grad_initial_x;
+} ssm_mamba3_backward_args;
+SSM_API int32_t ssm_mamba3_backward(ssm_context* context, const ssm_mamba3_backward_args* args);
+SSM_API int32_t ssm_mamba3_backward_workspace(ssm_context* context, const ssm_mamba3_backward_args* args, uint64_t* bytes);
+
+/** One step of mamba3, or T of them, on states that stay where they are: what a model runs for each new token.
+ *  With slots, batch element i has its states in row slots[i], of which there may be any number K, and -1 skips it: no state
+ *  is read or written and y is zero. Two elements of one slot leave an unspecified state. On the CPU other values are an
+ *  error; a GPU takes them for -1. Without slots K = B. */
+typedef struct ssm_mamba3_update_args {
+    /** sizeof(ssm_mamba3_update_args). */
+    uint32_t struct_size;
+    /** bool: s = softplus(dt + dt_bias). */
+    int32_t dt_softplus;
+    /** inout required (K,H,P,N): the state type of x; h. */
+    const DLTensor* state;
+    /** inout optional (K,H,A): the state type of x; theta. With angles or not at all. */
+    const DLTensor* angle_state;
+    /** inout required (K,H,N): the state type of x; k of the step before. */
+    const DLTensor* b_state;
+    /** inout required (K,H,P): the state type of x; x of the step before. */
+    const DLTensor* x_state;
+    /** in required (B,H,P) or (B,T,H,P): float32, float64, float16 or bfloat16. */
+    const DLTensor* x;
+    /** in required (B,H) or (B,T,H): the type of x. */
+    const DLTensor* dt;
+    /** in required (H) or (B,H) or (B,T,H): the state type of x; (H), or shaped as dt. */
+    const DLTensor* a;
+    /** in required (B,G,N) or (B,T,G,N): the type of x; H / G neighbouring heads read the same group. */
+    const DLTensor* b;
+    /** in required (B,G,N) or (B,T,G,N): the type of x. */
+    const DLTensor* c;
+    /** in required (B,H) or (B,T,H): the type of x; lambda before its sigmoid. */
+    const DLTensor* trap;
+    /** in optional (B,J,A) or (B,T,J,A): the type of x; as in mamba3. */
+    const DLTensor* angles;
+    /** in optional (H,N): the state type of x; zero if absent. */
+    const DLTensor* b_bias;
+    /** in optional (H,N): the state type of x; zero if absent. */
+    const DLTensor* c_bias;
+    /** in optional (H) or (H,P): the state type of x; zero if absent. */
+    const DLTensor* d;
+    /** in optional (B,H,P) or (B,T,H,P): the type of x; without it y is not gated. */
+    const DLTensor* z;
+    /** in optional (H): the state type of x; zero if absent. */
+    const DLTensor* dt_bias;
+    /** in optional (B): int32, the row of the states that each batch element has, or -1. */
+    const DLTensor* slots;
+    /** out required (B,H,P) or (B,T,H,P) inplace x z: the type of x. */
+    const DLTensor* y;
+} ssm_mamba3_update_args;
+SSM_API int32_t ssm_mamba3_update(ssm_context* context, const ssm_mamba3_update_args* args);
+SSM_API int32_t ssm_mamba3_update_workspace(ssm_context* context, const ssm_mamba3_update_args* args, uint64_t* bytes);
 
 #ifdef __cplusplus
 }

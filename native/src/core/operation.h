@@ -98,7 +98,7 @@ class Call {
     }
 
   private:
-    static constexpr int max_passed = 12;
+    static constexpr int max_passed = 16;
     bool is_without_steps = false;
     int passed_count = 0;
     Passed passed[max_passed];

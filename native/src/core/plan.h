@@ -43,7 +43,7 @@ class Plan {
     void unpack(ssm_context& context) const;
 
   private:
-    static constexpr int max_buffers = 24;
+    static constexpr int max_buffers = 48;
     struct Buffer {
         void* target;         // of the pointer to fill in
         const Tensor* tensor; // null: scratch

@@ -64,7 +64,7 @@ class Contract {
     void expect_outputs_apart() const;
 
   private:
-    static constexpr int max_tensors = 24;
+    static constexpr int max_tensors = 48;
     const ssm_context& context;
     const Purpose purpose;
     int count = 0;

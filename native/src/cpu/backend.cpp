@@ -131,6 +131,8 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         "causal_conv1d_update.tile",
         "rms_norm_backward.tile",
         "ssd.tile",
+        "mamba3.tile",
+        "mamba3_backward.tile",
     };
     for (const char* known : names) {
         if (std::strcmp(known, name) == 0) {

@@ -63,8 +63,9 @@ HWY_NOINLINE void read_decays(const SsdInputs& p, int64_t batch, int64_t head, i
     constexpr double unit = std::is_same_v<Lane, float> ? 1.4426950408889634074 : 1;
     const Tag<Lane> d;
     const U* const dt = place_of<const U>(p.dt, batch, head, t);
+    const bool given = p.log_decay.data != nullptr;
     const int64_t stride = p.dt.time_stride, padded = (steps + n - 1) / n * n;
-    for (int64_t i = 0; i < steps; i += n) {
+    for (int64_t i = 0; !given && i < steps; i += n) {
         alignas(64) U some[lanes<U>()] = {};
         for (int64_t k = 0; k < n && i + k < steps; ++k)
             some[k] = dt[(i + k) * stride];
@@ -72,7 +73,7 @@ HWY_NOINLINE void read_decays(const SsdInputs& p, int64_t batch, int64_t head, i
     }
     const auto bias = hn::Set(d, p.dt_bias ? static_cast<const Lane*>(p.dt_bias)[head] : Lane{0});
     const auto least = hn::Set(d, static_cast<Lane>(p.dt_min)), most = hn::Set(d, static_cast<Lane>(p.dt_max));
-    for (int64_t i = 0; i < padded; i += n) {
+    for (int64_t i = 0; !given && i < padded; i += n) {
         auto s = hn::Add(hn::Load(d, chunk.biased + i), bias);
         hn::Store(s, d, chunk.biased + i);
         if (p.dt_softplus)
@@ -83,7 +84,9 @@ HWY_NOINLINE void read_decays(const SsdInputs& p, int64_t batch, int64_t head, i
             s = hn::IfThenElse(hn::Gt(s, most), most, s);
         hn::Store(s, d, chunk.s + i);
     }
-    const double a = static_cast<double>(static_cast<const Lane*>(p.a)[head]) * unit;
+    for (int64_t i = 0; given && i < steps; ++i) // for the sums; s is 1 behind them
+        chunk.s[i] = *place_of<const Lane>(p.log_decay, batch, head, t + i);
+    const double a = given ? unit : static_cast<double>(static_cast<const Lane*>(p.a)[head]) * unit;
     double sum = 0, rest = 0; // rest: what the sum and its terms have lost to rounding
     for (int64_t i = 0; i < steps; ++i) {
         const double s = static_cast<double>(chunk.s[i]), term = s * a, next = sum + term, back = next - sum;
@@ -94,6 +97,8 @@ HWY_NOINLINE void read_decays(const SsdInputs& p, int64_t batch, int64_t head, i
     }
     chunk.steps = steps;
     chunk.sum = sum / unit;
+    if (given)
+        std::fill_n(chunk.s, steps, Lane{1});
     for (int64_t i = steps; i < padded; ++i)
         chunk.s[i] = chunk.high[i] = chunk.low[i] = 0;
     const auto high = hn::Set(d, chunk.high[steps - 1]), low = hn::Set(d, chunk.low[steps - 1]);

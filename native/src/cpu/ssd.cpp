@@ -239,12 +239,15 @@ class Ssd {
             const U* const x = place_of<const U>(p.x, batch, head, t + i);
             const U* const z = p.z.data ? place_of<const U>(p.z, batch, head, t + i) : nullptr;
             U* const to = place_of<U>(p.y, batch, head, t + i);
+            const auto own = hn::Set(d, p.skip.data ? *place_of<const Lane>(p.skip, batch, head, t + i) : Lane{0});
             for (int64_t k = 0; k < p.channels; k += n) {
                 const int64_t count = std::min(n, p.channels - k);
                 const bool whole = count == n;
                 auto y = hn::Load(d, buffers.y + i * channels + k);
-                if (skip) {
-                    const auto factor = p.d_per_channel ? load_some(skip + k, count).re : hn::Set(d, *skip);
+                if (skip || p.skip.data) {
+                    auto factor = own;
+                    if (skip)
+                        factor = hn::Add(own, p.d_per_channel ? load_some(skip + k, count).re : hn::Set(d, *skip));
                     y = hn::MulAdd(factor, (whole ? load(x + k) : load_some(x + k, count)).re, y);
                 }
                 if (z)

@@ -306,8 +306,8 @@ class SsdBackward {
             run_head(chunk, head, wants_before);
         if (wants_before)
             nothing_behind = false;
-        leave(p.grad_b, partial.b, buffers.grad_b, t, steps);
-        leave(p.grad_c, partial.c, buffers.grad_c, t, steps);
+        leave(p.grad_b, p.wide_b ? static_cast<Lane*>(p.wide_b) : partial.b, buffers.grad_b, t, steps);
+        leave(p.grad_c, p.wide_c ? static_cast<Lane*>(p.wide_c) : partial.c, buffers.grad_c, t, steps);
     }
 
     // Of the task: the gradient itself where the group is one task, else its part of it.
@@ -434,11 +434,13 @@ class SsdBackward {
         else
             store_some(to, VectorOf<U>{x}, count);
     }
-    Vec<Lane> skip_at(int64_t head, int64_t k, int64_t count) const {
+    Vec<Lane> skip_at(int64_t head, int64_t t, int64_t k, int64_t count) const {
+        const Tag<Lane> d;
         const Lane* const skip = static_cast<const Lane*>(p.d);
+        const auto own = hn::Set(d, p.skip.data ? *place_of<const Lane>(p.skip, batch, head, t) : Lane{0});
         if (!skip)
-            return hn::Zero(Tag<Lane>());
-        return p.d_per_channel ? load_some(skip + head * p.channels + k, count).re : hn::Set(Tag<Lane>(), skip[head]);
+            return own;
+        return hn::Add(own, p.d_per_channel ? load_some(skip + head * p.channels + k, count).re : hn::Set(d, skip[head]));
     }
 
     // g, and the sums for grad_d.
@@ -461,7 +463,7 @@ class SsdBackward {
         each_vector(steps, [&](int64_t i, int64_t k, int64_t count) {
             const auto own = hn::Mul(hn::Set(d, decays.s[i]), hn::LoadU(d, buffers.r + i * channels + k));
             store_at(p.grad_x, head, t + i, k, count,
-                     hn::MulAdd(skip_at(head, k, count), hn::LoadU(d, buffers.g + i * channels + k), own));
+                     hn::MulAdd(skip_at(head, t + i, k, count), hn::LoadU(d, buffers.g + i * channels + k), own));
         });
     }
 
@@ -477,7 +479,7 @@ class SsdBackward {
         product<Lane, Triangle::lower>(steps, p.channels, steps, {buffers.m, row, 1}, buffers.x, channels,
                                        {buffers.y, channels, before != nullptr, decays.from_start, 1});
         each_vector(steps, [&](int64_t i, int64_t k, int64_t count) {
-            const auto y = hn::MulAdd(skip_at(head, k, count), hn::LoadU(d, buffers.x + i * channels + k),
+            const auto y = hn::MulAdd(skip_at(head, t + i, k, count), hn::LoadU(d, buffers.x + i * channels + k),
                                       hn::LoadU(d, buffers.y + i * channels + k));
             const auto slope = silu_slope<Lane>(load_at(p.z, head, t + i, k, count));
             store_at(p.grad_z, head, t + i, k, count, hn::Mul(hn::Mul(load_at(p.grad_y, head, t + i, k, count), y), slope));
@@ -489,7 +491,6 @@ class SsdBackward {
         alignas(64) Lane direct[most_ssd_chunk], slopes[most_ssd_chunk], grad_dt[most_ssd_chunk];
         double q[most_ssd_chunk];
         dot_rows(buffers.x, buffers.r, steps, channels, p.channels, direct);
-        step_slopes(p, decays, slopes);
         double sum = both;
         for (int64_t i = steps - 1; i >= 0; --i) { // what leaves with step i or later
             sum += static_cast<double>(through_start[i]);
@@ -500,6 +501,12 @@ class SsdBackward {
             sum += static_cast<double>(SSM_MUTATE("ssd_backward.cpu.no_last_state", through_end[i - 1], Lane{0}));
             q[i] += sum;
         }
+        if (p.grad_log_decay.data) {
+            for (int64_t i = 0; i < steps; ++i)
+                *place_of<Lane>(p.grad_log_decay, batch, head, t + i) = static_cast<Lane>(q[i]);
+            return;
+        }
+        step_slopes(p, decays, slopes);
         const double a = static_cast<double>(static_cast<const Lane*>(p.a)[head]);
         double& a_sum = a_sums[head - first];
         double& bias_sum = bias_sums[head - first];

@@ -270,6 +270,8 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"ssd_backward.tile", INT32_MAX},
         {"causal_conv1d_update.path", 1},
         {"rms_norm_backward.tile", INT32_MAX},
+        {"mamba3.tile", INT32_MAX},
+        {"mamba3_backward.tile", INT32_MAX},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {

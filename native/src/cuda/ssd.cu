@@ -286,8 +286,11 @@ struct SsdBlock {
         T* const to = place_of<T>(params.y, span, head, t) + channels.first;
         y.each([&](R sum, int i, int p) {
             if (i < count && p < channels.count) {
-                if (skip) {
-                    const R factor = skip[params.d_per_channel ? head * params.channels + channels.first + p : head];
+                if (skip || params.skip.data) {
+                    R factor = skip ? skip[params.d_per_channel ? head * params.channels + channels.first + p : head] : R(0);
+                    if (params.skip.data) {
+                        factor += *place_of<const R>(params.skip, span, head, t + i);
+                    }
                     sum = multiply_add(factor, widen(shared.x[i * pitch + p]), sum);
                 }
                 if (z) {

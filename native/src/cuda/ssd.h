@@ -101,7 +101,9 @@ SSM_DEVICE void read_steps(const SsdInputs& p, const Span& span, int64_t head, i
     if (thread < tile) {
         R s = 0;
         int restart = 0;
-        if (thread < count) {
+        if (thread < count && p.log_decay.data) {
+            s = *place_of<const R>(p.log_decay, span, head, begin + thread); // for the sums; it becomes 1 behind them
+        } else if (thread < count) {
             const R bias = p.dt_bias ? static_cast<const R*>(p.dt_bias)[head] : R(0);
             s = step_size(p, widen(*place_of<const T>(p.dt, span, head, begin + thread)) + bias);
             if (p.seq_idx && begin + thread > 0) {
@@ -114,7 +116,7 @@ SSM_DEVICE void read_steps(const SsdInputs& p, const Span& span, int64_t head, i
     }
     __syncthreads();
     if (warp_id() == 0) {
-        const double a = static_cast<double>(static_cast<const R*>(p.a)[head]) * unit;
+        const double a = p.log_decay.data ? unit : static_cast<double>(static_cast<const R*>(p.a)[head]) * unit;
         PreciseSum sums[each];
         int restarts[each];
 #pragma unroll
@@ -147,6 +149,9 @@ SSM_DEVICE void read_steps(const SsdInputs& p, const Span& span, int64_t head, i
             steps.high[lane_id() * each + i] = high;
             steps.low[lane_id() * each + i] = static_cast<R>(total.value - static_cast<double>(high) + total.rest);
             steps.restarts[lane_id() * each + i] = restart_before + restarts[i];
+            if (p.log_decay.data) {
+                steps.s[lane_id() * each + i] = 1;
+            }
         }
     }
     __syncthreads();

@@ -339,9 +339,10 @@ struct SsdBackwardBlock {
     SSM_DEVICE R from_start(int i) const { return i < count ? shared.steps.from_start(i) : R(0); }
     SSM_DEVICE static void scale(R& sum, R factor) { sum = factor == 0 ? R(0) : factor * sum; }
 
-    SSM_DEVICE R skip(int64_t p) const {
+    SSM_DEVICE R skip(int i, int64_t p) const {
         const R* const d = static_cast<const R*>(params.d);
-        return d ? d[params.d_per_channel ? head * params.channels + p : head] : R(0);
+        const R own = d ? d[params.d_per_channel ? head * params.channels + p : head] : R(0);
+        return params.skip.data ? own + *place_of<const R>(params.skip, span, head, t + i) : own;
     }
 
     SSM_DEVICE void run_head(Sums& products, bool is_first) {
@@ -512,7 +513,7 @@ struct SsdBackwardBlock {
         sums.each([&](R sum, int j, int p) {
             if (j < count && p < own.count) {
                 to[j * params.grad_x.time_stride + p] =
-                    narrow<T>(multiply_add(skip(own.first + p), widen(shared.g[j * pitch + p]), steps.s[j] * sum));
+                    narrow<T>(multiply_add(skip(j, own.first + p), widen(shared.g[j * pitch + p]), steps.s[j] * sum));
             }
         });
     }
@@ -540,7 +541,7 @@ struct SsdBackwardBlock {
         T* const to = place_of<T>(params.grad_z, span, head, t) + own.first;
         sums.each([&](R sum, int i, int p) {
             if (i < count && p < own.count) {
-                const R y = multiply_add(skip(own.first + p), widen(shared.x[i * pitch + p]), sum);
+                const R y = multiply_add(skip(i, own.first + p), widen(shared.x[i * pitch + p]), sum);
                 to[i * params.grad_z.time_stride + p] = narrow<T>(widen(gradient[i * params.grad_y.time_stride + p]) * y *
                                                                   silu_slope(widen(z[i * params.z.time_stride + p])));
             }
@@ -578,6 +579,10 @@ struct SsdBackwardBlock {
                 q += shared.through_end[j];
             }
             q += shared.across[thread];
+        }
+        if (thread < count && params.grad_log_decay.data) {
+            *place_of<R>(params.grad_log_decay, span, head, t + thread) = q;
+        } else if (thread < count) {
             const R bias = params.dt_bias ? static_cast<const R*>(params.dt_bias)[head] : R(0);
             const R biased = widen(*place_of<const T>(params.dt, span, head, t + thread)) + bias;
             R slope = 1;
@@ -634,7 +639,7 @@ __global__ void __launch_bounds__(sum_threads) ssd_backward_sum_kernel(SsdBackwa
     const int64_t threads = static_cast<int64_t>(gridDim.x) * sum_threads;
     const int64_t first = static_cast<int64_t>(blockIdx.x) * sum_threads + threadIdx.x;
     const auto add_up = [&](const R* parts, const HeadTensor& tensor) {
-        for (int64_t i = first; parts && i < rows * params.states; i += threads) {
+        for (int64_t i = first; tensor.data && i < rows * params.states; i += threads) {
             R sum = 0;
             for (int64_t split = 0; split < arguments.splits; ++split) {
                 sum += parts[split * rows * params.states + i];
@@ -713,12 +718,8 @@ SsdBackwardArguments<T> plan_ssd_backward(const BackendContext& context, const S
     arguments.before = workspace.take<R>(states);
     arguments.behind = workspace.take<R>(states);
     const int64_t parts = arguments.splits * shape.batch * shape.length * params.groups * params.states;
-    if (params.grad_b.data) {
-        arguments.b = workspace.take<R>(parts);
-    }
-    if (params.grad_c.data) {
-        arguments.c = workspace.take<R>(parts);
-    }
+    arguments.b = params.grad_b.data ? workspace.take<R>(parts) : static_cast<R*>(params.wide_b);
+    arguments.c = params.grad_c.data ? workspace.take<R>(parts) : static_cast<R*>(params.wide_c);
     arguments.a = workspace.take<R>(chunks * heads);
     arguments.bias = workspace.take<R>(chunks * heads);
     arguments.d = workspace.take<R>(chunks * heads * params.channels);

@@ -402,4 +402,109 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_gated_rms_norm_backward_args.grad_weight", (byte*)&value.GradWeight - (byte*)&value);
         Layout.Check("ssm_gated_rms_norm_backward_args.grad_bias", (byte*)&value.GradBias - (byte*)&value);
     }
+
+    [Test]
+    public void SsmMamba3Args()
+    {
+        SsmMamba3Args value = default;
+        Layout.Check("ssm_mamba3_args", sizeof(SsmMamba3Args));
+        Layout.Check("ssm_mamba3_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.dt_softplus", (byte*)&value.DtSoftplus - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.trap", (byte*)&value.Trap - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.angles", (byte*)&value.Angles - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.b_bias", (byte*)&value.BBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.c_bias", (byte*)&value.CBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.dt_bias", (byte*)&value.DtBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.initial_angle", (byte*)&value.InitialAngle - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.initial_b", (byte*)&value.InitialB - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.initial_x", (byte*)&value.InitialX - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.y", (byte*)&value.Y - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.last_state", (byte*)&value.LastState - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.last_angle", (byte*)&value.LastAngle - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.last_b", (byte*)&value.LastB - (byte*)&value);
+        Layout.Check("ssm_mamba3_args.last_x", (byte*)&value.LastX - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmMamba3BackwardArgs()
+    {
+        SsmMamba3BackwardArgs value = default;
+        Layout.Check("ssm_mamba3_backward_args", sizeof(SsmMamba3BackwardArgs));
+        Layout.Check("ssm_mamba3_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.dt_softplus", (byte*)&value.DtSoftplus - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.trap", (byte*)&value.Trap - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.angles", (byte*)&value.Angles - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.b_bias", (byte*)&value.BBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.c_bias", (byte*)&value.CBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.dt_bias", (byte*)&value.DtBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.initial_angle", (byte*)&value.InitialAngle - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.initial_b", (byte*)&value.InitialB - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.initial_x", (byte*)&value.InitialX - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_y", (byte*)&value.GradY - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_last_state", (byte*)&value.GradLastState - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_last_angle", (byte*)&value.GradLastAngle - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_last_b", (byte*)&value.GradLastB - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_last_x", (byte*)&value.GradLastX - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_x", (byte*)&value.GradX - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_dt", (byte*)&value.GradDt - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_a", (byte*)&value.GradA - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_b", (byte*)&value.GradB - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_c", (byte*)&value.GradC - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_trap", (byte*)&value.GradTrap - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_angles", (byte*)&value.GradAngles - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_b_bias", (byte*)&value.GradBBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_c_bias", (byte*)&value.GradCBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_d", (byte*)&value.GradD - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_z", (byte*)&value.GradZ - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_dt_bias", (byte*)&value.GradDtBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_initial_angle", (byte*)&value.GradInitialAngle - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_initial_b", (byte*)&value.GradInitialB - (byte*)&value);
+        Layout.Check("ssm_mamba3_backward_args.grad_initial_x", (byte*)&value.GradInitialX - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmMamba3UpdateArgs()
+    {
+        SsmMamba3UpdateArgs value = default;
+        Layout.Check("ssm_mamba3_update_args", sizeof(SsmMamba3UpdateArgs));
+        Layout.Check("ssm_mamba3_update_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.dt_softplus", (byte*)&value.DtSoftplus - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.state", (byte*)&value.State - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.angle_state", (byte*)&value.AngleState - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.b_state", (byte*)&value.BState - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.x_state", (byte*)&value.XState - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.trap", (byte*)&value.Trap - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.angles", (byte*)&value.Angles - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.b_bias", (byte*)&value.BBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.c_bias", (byte*)&value.CBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.dt_bias", (byte*)&value.DtBias - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.slots", (byte*)&value.Slots - (byte*)&value);
+        Layout.Check("ssm_mamba3_update_args.y", (byte*)&value.Y - (byte*)&value);
+    }
 }

@@ -40,7 +40,8 @@ const char* name_of(Operation operation) {
         "associative_scan",  "linear_recurrence",      "linear_recurrence_backward", "selective_scan",
         "causal_conv1d",     "causal_conv1d_backward", "selective_scan_backward",    "ssd",
         "ssd_backward",      "causal_conv1d_update",   "selective_state_update",     "rms_norm",
-        "rms_norm_backward", "gated_rms_norm",         "gated_rms_norm_backward"};
+        "rms_norm_backward", "gated_rms_norm",         "gated_rms_norm_backward",    "mamba3",
+        "mamba3_backward",   "mamba3_update"};
     return names[static_cast<int>(operation)];
 }
 
@@ -237,6 +238,8 @@ const char* main_output(Operation operation) {
     case Operation::selective_state_update:
     case Operation::rms_norm:
     case Operation::gated_rms_norm:
+    case Operation::mamba3:
+    case Operation::mamba3_update:
         return "y";
     case Operation::rms_norm_backward:
     case Operation::gated_rms_norm_backward:
@@ -286,6 +289,34 @@ void set_ssd_inputs(Args& args, const Problem& problem, const At& at) {
     args.dt_bias = at("dt_bias");
     args.initial_state = at("initial_state");
     args.seq_idx = at("seq_idx");
+    args.cu_seqlens = at("cu_seqlens");
+}
+
+// What the operations of Mamba-3 take.
+template <class Args, class At>
+void set_mamba3_inputs(Args& args, const Problem& problem, const At& at) {
+    args.struct_size = sizeof args;
+    args.dt_softplus = problem.dt_softplus;
+    args.x = at("x");
+    args.dt = at("dt");
+    args.a = at("a");
+    args.b = at("b");
+    args.c = at("c");
+    args.trap = at("trap");
+    args.angles = at("angles");
+    args.b_bias = at("b_bias");
+    args.c_bias = at("c_bias");
+    args.d = at("d");
+    args.z = at("z");
+    args.dt_bias = at("dt_bias");
+}
+template <class Args, class At>
+void set_mamba3_sequence_inputs(Args& args, const Problem& problem, const At& at) {
+    set_mamba3_inputs(args, problem, at);
+    args.initial_state = at("initial_state");
+    args.initial_angle = at("initial_angle");
+    args.initial_b = at("initial_b");
+    args.initial_x = at("initial_x");
     args.cu_seqlens = at("cu_seqlens");
 }
 
@@ -441,6 +472,53 @@ int32_t Call::with_args(Run run) {
         args.grad_dt_bias = at("grad_dt_bias");
         args.grad_initial_state = at("grad_initial_state");
         return run(ssm_ssd_backward, ssm_ssd_backward_workspace, args);
+    }
+    case Operation::mamba3: {
+        ssm_mamba3_args args{};
+        set_mamba3_sequence_inputs(args, problem, at);
+        args.y = at("y");
+        args.last_state = at("last_state");
+        args.last_angle = at("last_angle");
+        args.last_b = at("last_b");
+        args.last_x = at("last_x");
+        return run(ssm_mamba3, ssm_mamba3_workspace, args);
+    }
+    case Operation::mamba3_backward: {
+        ssm_mamba3_backward_args args{};
+        set_mamba3_sequence_inputs(args, problem, at);
+        args.grad_y = at("grad_y");
+        args.grad_last_state = at("grad_last_state");
+        args.grad_last_angle = at("grad_last_angle");
+        args.grad_last_b = at("grad_last_b");
+        args.grad_last_x = at("grad_last_x");
+        args.grad_x = at("grad_x");
+        args.grad_dt = at("grad_dt");
+        args.grad_a = at("grad_a");
+        args.grad_b = at("grad_b");
+        args.grad_c = at("grad_c");
+        args.grad_trap = at("grad_trap");
+        args.grad_angles = at("grad_angles");
+        args.grad_b_bias = at("grad_b_bias");
+        args.grad_c_bias = at("grad_c_bias");
+        args.grad_d = at("grad_d");
+        args.grad_z = at("grad_z");
+        args.grad_dt_bias = at("grad_dt_bias");
+        args.grad_initial_state = at("grad_initial_state");
+        args.grad_initial_angle = at("grad_initial_angle");
+        args.grad_initial_b = at("grad_initial_b");
+        args.grad_initial_x = at("grad_initial_x");
+        return run(ssm_mamba3_backward, ssm_mamba3_backward_workspace, args);
+    }
+    case Operation::mamba3_update: {
+        ssm_mamba3_update_args args{};
+        set_mamba3_inputs(args, problem, at);
+        args.state = at("state");
+        args.angle_state = at("angle_state");
+        args.b_state = at("b_state");
+        args.x_state = at("x_state");
+        args.slots = at("slots");
+        args.y = at("y");
+        return run(ssm_mamba3_update, ssm_mamba3_update_workspace, args);
     }
     case Operation::causal_conv1d_update: {
         ssm_causal_conv1d_update_args args{};

@@ -66,7 +66,10 @@ enum class Operation {
     rms_norm,
     rms_norm_backward,
     gated_rms_norm,
-    gated_rms_norm_backward
+    gated_rms_norm_backward,
+    mamba3,
+    mamba3_backward,
+    mamba3_update
 };
 const char* name_of(Operation operation);
 

@@ -379,6 +379,119 @@ std::vector<Problem> ssd_backward(const Size& size) {
     return result;
 }
 
+struct Mamba3Options {
+    int64_t channels, states, groups; // groups 0: one for each head
+    int64_t angles, angle_groups;     // the same
+    bool softplus, rates_per_step, with_biases;
+    int d; // 1: of each head, 2: of each channel
+    bool with_z, with_bias, with_states;
+};
+
+// The size's channels are heads.
+Problem mamba3(const Size& size, const Mamba3Options& options) {
+    Random random(size.seed);
+    const Type type = size.type, state = state_type(type);
+    const int64_t heads = size.channels, rows = state_rows(size);
+    const auto groups_of = [&](int64_t wanted) {
+        wanted = wanted ? wanted : std::max<int64_t>(heads, 1);
+        return heads % wanted == 0 ? wanted : 1;
+    };
+    const std::vector<int64_t> shape{size.batch, size.length, heads, options.channels};
+    const std::vector<int64_t> steps{size.batch, size.length, heads};
+    const std::vector<int64_t> per_group{size.batch, size.length, groups_of(options.groups), options.states};
+    Problem problem = start(Operation::mamba3, size);
+    problem.dt_softplus = options.softplus;
+    problem.inputs["x"] = uniform(type, shape, -1, 1, random);
+    problem.inputs["dt"] = options.softplus ? uniform(type, steps, -5, 1, random) : uniform(type, steps, 0.001, 0.4, random);
+    Tensor a(state, options.rates_per_step ? steps : std::vector{heads});
+    for (int64_t i = 0; i < a.size(); ++i) // rates from fast to almost nothing
+        a.values[i] =
+            rounded(state, -std::pow(10.0, 1 - 0.8 * static_cast<double>(i % heads % 6)) * random.uniform(0.5, 1.5));
+    problem.inputs["a"] = a;
+    problem.inputs["b"] = uniform(type, per_group, -1, 1, random);
+    problem.inputs["c"] = uniform(type, per_group, -1, 1, random);
+    problem.inputs["trap"] = uniform(type, steps, -3, 3, random);
+    if (options.angles)
+        problem.inputs["angles"] =
+            uniform(type, {size.batch, size.length, groups_of(options.angle_groups), options.angles}, -2, 2, random);
+    if (options.with_biases) {
+        problem.inputs["b_bias"] = uniform(state, {heads, options.states}, -1, 1, random);
+        problem.inputs["c_bias"] = uniform(state, {heads, options.states}, -1, 1, random);
+    }
+    if (options.d)
+        problem.inputs["d"] =
+            uniform(state, options.d == 2 ? std::vector{heads, options.channels} : std::vector{heads}, -1, 1, random);
+    if (options.with_z)
+        problem.inputs["z"] = uniform(type, shape, -4, 4, random);
+    if (options.with_bias)
+        problem.inputs["dt_bias"] = uniform(state, {heads}, 0.01, 0.5, random);
+    problem.outputs["y"] = Tensor(type, shape);
+    if (options.with_states) {
+        const std::pair<const char*, std::vector<int64_t>> states[] = {
+            {"state", {rows, heads, options.channels, options.states}},
+            {"angle", {rows, heads, options.angles}},
+            {"b", {rows, heads, options.states}},
+            {"x", {rows, heads, options.channels}}};
+        for (const auto& [name, state_shape] : states)
+            if (options.angles || std::string(name) != "angle") {
+                problem.inputs[std::string("initial_") + name] = uniform(state, state_shape, -2, 2, random);
+                problem.outputs[std::string("last_") + name] = Tensor(state, state_shape);
+            }
+    }
+    return problem;
+}
+
+std::vector<Problem> mamba3(const Size& size) {
+    const Mamba3Options options[] = {
+        // channels, states, groups, angles, their groups, softplus, a (B,L,H), biases, d, z, dt_bias, states carried
+        {8, 16, 1, 4, 1, true, true, true, 1, true, true, true},      // as Mamba-3 calls it
+        {4, 6, 1, 0, 1, false, false, false, 0, false, false, false}, // nothing optional
+        {5, 7, 2, 3, 0, true, false, true, 2, true, false, true},     // groups, no whole vectors
+        {1, 1, 1, 0, 1, true, true, true, 0, false, true, true},      //
+        {19, 3, 0, 1, 2, false, true, false, 1, false, true, true},   //
+        {3, 35, 1, 17, 1, true, false, false, 0, true, false, true},  //
+        {33, 20, 2, 6, 0, true, true, true, 1, false, true, false},   //
+    };
+    std::vector<Problem> result;
+    for (const Mamba3Options& option : options)
+        result.push_back(mamba3(size, option));
+    return result;
+}
+
+std::vector<Problem> mamba3_backward(const Size& size) {
+    Random random(size.seed + 1000);
+    std::vector<Problem> result;
+    for (const Problem& forward : mamba3(size)) {
+        Problem problem = forward;
+        problem.operation = Operation::mamba3_backward;
+        problem.outputs.clear();
+        for (const auto& [name, tensor] : forward.outputs)
+            problem.inputs["grad_" + name] = uniform(tensor.type, tensor.shape, -1, 1, random);
+        for (const auto& [name, tensor] : forward.inputs)
+            if (name != "cu_seqlens")
+                problem.outputs["grad_" + name] = tensor;
+        result.push_back(problem);
+    }
+    // Gradients left out: all but one, and those that need something of the others' calculation.
+    for (const char* only : {"grad_x", "grad_dt", "grad_trap", "grad_angles", "grad_b", "grad_c_bias", "grad_initial_x"}) {
+        Problem problem = result[0];
+        problem.outputs = {{only, result[0].outputs.at(only)}};
+        result.push_back(problem);
+    }
+    // Gradients of what was absent.
+    Problem absent = result[1];
+    const Tensor &x = absent.inputs.at("x"), &b = absent.inputs.at("b");
+    const Type state = state_type(size.type);
+    const int64_t heads = size.channels, rows = state_rows(size), states = b.shape[3];
+    absent.outputs["grad_d"] = absent.outputs["grad_dt_bias"] = absent.inputs.at("a");
+    absent.outputs["grad_b_bias"] = absent.outputs["grad_c_bias"] = Tensor(state, {heads, states});
+    absent.outputs["grad_initial_state"] = Tensor(state, {rows, heads, x.shape[3], states});
+    absent.outputs["grad_initial_b"] = Tensor(state, {rows, heads, states});
+    absent.outputs["grad_initial_x"] = Tensor(state, {rows, heads, x.shape[3]});
+    result.push_back(absent);
+    return result;
+}
+
 struct ConvolutionOptions {
     int64_t width;
     bool silu, with_bias, with_states;
@@ -461,6 +574,11 @@ std::vector<Problem> problems(Operation operation, const Size& size) {
         return ssd(size);
     case Operation::ssd_backward:
         return ssd_backward(size);
+    case Operation::mamba3:
+        return mamba3(size);
+    case Operation::mamba3_backward:
+        return mamba3_backward(size);
+    case Operation::mamba3_update:
     case Operation::selective_state_update:
     case Operation::causal_conv1d_update: // not over sequences: their tests make their own
     case Operation::rms_norm:

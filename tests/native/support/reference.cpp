@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <sstream>
 
 namespace ssm::test {
@@ -744,6 +745,331 @@ Reference ssd_backward(const Problem& problem) {
     return result;
 }
 
+// One head of one sequence of mamba3, or of the steps of mamba3_update: where things lie, and what is made of the inputs.
+// With `magnitudes` every number is what it would be if all terms had their magnitudes: what rounding can change is some
+// units in the last place of that.
+struct Mamba3Head {
+    const Problem& problem;
+    const bool magnitudes;
+    const Tensor &x, &dt, &a, &b;
+    const Tensor *angles, *bias, *d;
+    const int64_t time_axis; // 1, or where one step goes without an axis of time -1
+    int64_t length, heads, channels, states, groups, turning;
+    int64_t batch, head, row;
+    double unit;
+
+    Mamba3Head(const Problem& problem, bool magnitudes, int64_t batch, int64_t row, int64_t head)
+        : problem(problem), magnitudes(magnitudes), x(problem.inputs.at("x")), dt(problem.inputs.at("dt")),
+          a(problem.inputs.at("a")), b(problem.inputs.at("b")), angles(find(problem.inputs, "angles")),
+          bias(find(problem.inputs, "dt_bias")), d(find(problem.inputs, "d")), time_axis(x.shape.size() == 4 ? 1 : -1),
+          length(time_axis == 1 ? x.shape[1] : 1), heads(x.shape[x.shape.size() - 2]), channels(x.shape.back()),
+          states(b.shape.back()), groups(b.shape[b.shape.size() - 2]), turning(angles ? angles->shape.back() : 0),
+          batch(batch), head(head), row(row), unit(roundoff(state_type(x.type))) {}
+
+    double part(double value) const { return magnitudes ? std::abs(value) : value; }
+    double sum(double u, double v) const { return magnitudes ? std::abs(u) + std::abs(v) : u + v; }
+    int64_t step_index(int64_t t) const { return (batch * length + t) * heads + head; }
+    int64_t x_index(int64_t t, int64_t p) const { return step_index(t) * channels + p; }
+    int64_t b_index(int64_t t, int64_t n) const {
+        return ((batch * length + t) * groups + head / (heads / groups)) * states + n;
+    }
+    int64_t angle_index(int64_t t, int64_t i) const {
+        const int64_t all = angles->shape[angles->shape.size() - 2];
+        return ((batch * length + t) * all + head / (heads / all)) * turning + i;
+    }
+    int64_t rate_index(int64_t t) const { return a.shape.size() == 1 ? head : step_index(t); }
+    int64_t skip_index(int64_t p) const { return d && d->shape.size() == 2 ? head * channels + p : head; }
+    // Of a state with `width` numbers for a head.
+    int64_t state_index(int64_t width, int64_t i) const { return (row * heads + head) * width + i; }
+    double given(const char* name, int64_t index) const {
+        const Tensor* tensor = find(problem.inputs, name);
+        return tensor ? tensor->values[index].real() : 0;
+    }
+    double value(const char* name, int64_t index) const { return part(given(name, index)); }
+
+    struct Step {
+        StepSize s;
+        double rate, decay, lambda, now;
+        double entering, old;     // the factor of what the step before leaves, without and with the decay
+        std::vector<double> b, c; // with their biases
+        std::vector<double> sine, cosine;
+    };
+    // theta becomes that of the step.
+    Step step(int64_t t, std::vector<double>& theta) const {
+        Step step;
+        const double own_bias = bias ? bias->values[head].real() : 0;
+        step.s = step_size(problem, dt.values[step_index(t)].real(), bias ? &own_bias : nullptr, unit);
+        step.rate = a.values[rate_index(t)].real();
+        step.decay = std::exp(step.s.value * step.rate);
+        step.lambda = 1 / (1 + std::exp(-given("trap", step_index(t))));
+        step.now = step.lambda * step.s.value;
+        step.entering = step.s.value / (1 + std::exp(given("trap", step_index(t))));
+        step.old = step.decay * step.entering;
+        for (int64_t n = 0; n < states; ++n) {
+            step.b.push_back(sum(given("b", b_index(t, n)), given("b_bias", head * states + n)));
+            step.c.push_back(sum(given("c", b_index(t, n)), given("c_bias", head * states + n)));
+        }
+        for (int64_t i = 0; i < turning; ++i) {
+            // Without whole turns, which would take digits.
+            const double turn =
+                theta[i] / (2 * M_PI) + std::tanh(angles->values[angle_index(t, i)].real()) * step.s.value / 2;
+            theta[i] = 2 * M_PI * (turn - std::round(turn));
+            step.sine.push_back(std::sin(theta[i]));
+            step.cosine.push_back(std::cos(theta[i]));
+        }
+        return step;
+    }
+    // Turned by the step's angles; back by sign -1.
+    std::vector<double> turned(std::vector<double> row, const Step& step, double sign = 1) const {
+        for (int64_t i = 0; i < turning; ++i) {
+            const double u = row[2 * i], v = row[2 * i + 1];
+            row[2 * i] = magnitudes ? u + v : u * step.cosine[i] - sign * v * step.sine[i];
+            row[2 * i + 1] = magnitudes ? u + v : sign * u * step.sine[i] + v * step.cosine[i];
+        }
+        return row;
+    }
+    static double dot(const std::vector<double>& u, const std::vector<double>& v) {
+        return std::inner_product(u.begin(), u.end(), v.begin(), 0.0);
+    }
+    double skip(int64_t p) const { return value("d", skip_index(p)); }
+};
+
+using Values = std::map<std::string, std::vector<double>>;
+
+// y and the last states; of mamba3_update the states it leaves. `prefix` and `suffix` make names of states: initial_ and
+// last_, or the same _state for both.
+void run_mamba3(const Mamba3Head& at, int64_t begin, int64_t end, Values& result) {
+    const bool updates = at.problem.operation == Operation::mamba3_update;
+    const auto name_of_state = [&](const char* which, bool is_last) {
+        if (!updates)
+            return std::string(is_last ? "last_" : "initial_") + which;
+        return std::string(which) == "state" ? std::string("state") : std::string(which) + "_state";
+    };
+    const auto initial = [&](const char* which, int64_t width) {
+        std::vector<double> values(width);
+        for (int64_t i = 0; i < width; ++i)
+            values[i] = at.given(name_of_state(which, false).c_str(), at.state_index(width, i));
+        return values;
+    };
+    const int64_t size = at.channels * at.states;
+    std::vector<double> theta = initial("angle", at.turning), h = initial("state", size);
+    std::vector<double> k = initial("b", at.states), x = initial("x", at.channels);
+    for (auto* values : {&h, &k, &x})
+        for (double& value : *values)
+            value = at.part(value);
+    for (int64_t t = begin; t < end; ++t) {
+        const Mamba3Head::Step step = at.step(t, theta);
+        const std::vector<double> own_k = at.turned(step.b, step), q = at.turned(step.c, step);
+        // What ssd's form adds and takes away again.
+        std::vector<double> behind = theta;
+        const double next =
+            !at.magnitudes || t + 1 == end ? 0 : at.step(t + 1, behind).entering * Mamba3Head::dot(step.b, step.c);
+        for (int64_t p = 0; p < at.channels; ++p) {
+            const double own_x = at.value("x", at.x_index(t, p));
+            double y = (at.skip(p) + 2 * next) * own_x;
+            for (int64_t n = 0; n < at.states; ++n) {
+                double& state = h[p * at.states + n];
+                state = step.decay * state + step.old * x[p] * k[n] + step.now * own_x * own_k[n];
+                y += state * q[n];
+            }
+            if (find(at.problem.inputs, "z")) {
+                const double gate = at.given("z", at.x_index(t, p));
+                y *= at.part(gate / (1 + std::exp(-gate)));
+            }
+            x[p] = own_x;
+            result["y"][at.x_index(t, p)] = y;
+        }
+        k = own_k;
+    }
+    for (double& angle : theta)
+        angle = at.magnitudes ? 2 * M_PI : angle;
+    const std::pair<const char*, const std::vector<double>&> states[] = {{"state", h}, {"angle", theta}, {"b", k}, {"x", x}};
+    for (const auto& [which, values] : states)
+        if (auto& to = result[name_of_state(which, true)]; !to.empty())
+            std::copy(values.begin(), values.end(), to.begin() + at.state_index(static_cast<int64_t>(values.size()), 0));
+}
+
+// Values with limits, from two runs of `fill`.
+template <class Fill>
+Reference with_magnitudes(const Problem& problem, double unit, const Fill& fill) {
+    Values values, magnitudes;
+    // Of sums where a decay below the normal numbers is not quite zero.
+    const double tiny = 1e4 * underflow(state_type(problem.type));
+    for (const auto& [name, tensor] : problem.outputs)
+        values[name].resize(tensor.values.size());
+    magnitudes = values;
+    fill(false, values);
+    fill(true, magnitudes);
+    Reference result;
+    for (const auto& [name, tensor] : problem.outputs) {
+        Expected* expected = prepare(result, problem, name.c_str());
+        for (int64_t i = 0; i < tensor.size(); ++i)
+            store(expected, values.at(name)[i], unit * magnitudes.at(name)[i] + tiny, i);
+    }
+    return result;
+}
+// Angles add up along time, and their roundings with them.
+double mamba3_unit(Type type, int64_t length) {
+    return (64 + 8 * std::sqrt(static_cast<double>(length))) * roundoff(state_type(type)) +
+           (is_half(type) ? 6 * roundoff(type) : 0);
+}
+
+Reference mamba3(const Problem& problem) {
+    const Tensor& x = problem.inputs.at("x");
+    return with_magnitudes(problem, mamba3_unit(x.type, x.shape[1]), [&](bool magnitudes, Values& values) {
+        for (const Segment& segment : segments_of(problem, x.shape[0], x.shape[1]))
+            for (int64_t head = 0; head < x.shape[2]; ++head)
+                run_mamba3(Mamba3Head(problem, magnitudes, segment.batch, segment.state_row, head), segment.begin,
+                           segment.end, values);
+    });
+}
+
+Reference mamba3_update(const Problem& problem) {
+    const Tensor& x = problem.inputs.at("x");
+    const Tensor* slots = find(problem.inputs, "slots");
+    const int64_t heads = x.shape[x.shape.size() - 2], steps = x.shape.size() == 4 ? x.shape[1] : 1;
+    return with_magnitudes(problem, mamba3_unit(x.type, steps), [&](bool magnitudes, Values& values) {
+        for (auto& [name, numbers] : values) // rows that no slot names stay
+            if (problem.is_inout(name) && !magnitudes)
+                for (size_t i = 0; i < numbers.size(); ++i)
+                    numbers[i] = problem.inputs.at(name).values[i].real();
+        for (int64_t batch = 0; batch < x.shape[0]; ++batch) {
+            const int64_t row = slots ? static_cast<int64_t>(slots->values[batch].real()) : batch;
+            for (int64_t head = 0; row >= 0 && head < heads; ++head)
+                run_mamba3(Mamba3Head(problem, magnitudes, batch, row, head), 0, steps, values);
+        }
+    });
+}
+
+// Gradients of the loops of run_mamba3, backwards through the very same steps.
+void run_mamba3_backward(const Mamba3Head& at, int64_t begin, int64_t end, Values& result) {
+    const int64_t size = at.channels * at.states, length = end - begin;
+    const auto minus = [&](double u, double v) { return at.magnitudes ? u + v : u - v; };
+    const auto state = [&](const char* name, int64_t width) {
+        std::vector<double> values(width);
+        for (int64_t i = 0; i < width; ++i)
+            values[i] = at.value(name, at.state_index(width, i));
+        return values;
+    };
+    const auto add = [&](const char* name, int64_t index, double value) {
+        if (auto& to = result[name]; !to.empty())
+            to[index] += value;
+    };
+    std::vector<double> theta(at.turning);
+    for (int64_t i = 0; i < at.turning; ++i)
+        theta[i] = at.given("initial_angle", at.state_index(at.turning, i));
+    std::vector<std::vector<double>> h{state("initial_state", size)}, k{state("initial_b", at.states)},
+        x{state("initial_x", at.channels)};
+    std::vector<Mamba3Head::Step> steps;
+    for (int64_t t = begin; t < end; ++t) {
+        steps.push_back(at.step(t, theta));
+        const Mamba3Head::Step& step = steps.back();
+        k.push_back(at.turned(step.b, step));
+        x.emplace_back();
+        for (int64_t p = 0; p < at.channels; ++p)
+            x.back().push_back(at.value("x", at.x_index(t, p)));
+        h.push_back(h.back());
+        for (int64_t i = 0; i < size; ++i) {
+            const int64_t p = i / at.states, n = i % at.states;
+            h.back()[i] = step.decay * h.back()[i] + step.old * x[x.size() - 2][p] * k[k.size() - 2][n] +
+                          step.now * x.back()[p] * k.back()[n];
+        }
+    }
+    std::vector<double> of_h = state("grad_last_state", size), of_k = state("grad_last_b", at.states);
+    std::vector<double> of_x = state("grad_last_x", at.channels), of_theta = state("grad_last_angle", at.turning);
+    const auto gradient_of_y = [&](int64_t t, int64_t p) {
+        const double gate = find(at.problem.inputs, "z") ? at.given("z", at.x_index(t, p)) : 0;
+        return at.part(at.given("grad_y", at.x_index(t, p)) *
+                       (find(at.problem.inputs, "z") ? gate / (1 + std::exp(-gate)) : 1));
+    };
+    // |g . x| |k . q| of a step, which ssd's form adds and takes away again.
+    const auto extra = [&](int64_t i) {
+        double sum = 0;
+        for (int64_t p = 0; i >= 0 && i < length && at.magnitudes && p < at.channels; ++p)
+            sum += gradient_of_y(begin + i, p) * x[i + 1][p] * Mamba3Head::dot(steps[i].b, steps[i].c);
+        return sum;
+    };
+    for (int64_t i = length - 1; i >= 0; --i) {
+        const int64_t t = begin + i;
+        const Mamba3Head::Step& step = steps[i];
+        const std::vector<double> q = at.turned(step.c, step), own_k = k[i + 1], own_x = x[i + 1];
+        const double next = at.magnitudes && i + 1 < length ? steps[i + 1].entering : 0;
+        const double product = Mamba3Head::dot(step.b, step.c);
+        std::vector<double> of_q(at.states), before_k(at.states), before_x(at.channels);
+        double of_now = 0, of_old = 0, of_decay = 0, of_skip = 0;
+        for (int64_t p = 0; p < at.channels; ++p) {
+            const int64_t index = at.x_index(t, p);
+            const double g = gradient_of_y(t, p);
+            double y = at.skip(p) * own_x[p];
+            of_skip += g * own_x[p];
+            of_x[p] += (at.skip(p) + 2 * next * product) * g;
+            for (int64_t n = 0; n < at.states; ++n) {
+                const int64_t j = p * at.states + n;
+                of_h[j] += g * q[n];
+                y += h[i + 1][j] * q[n];
+                of_q[n] += g * h[i + 1][j];
+                of_k[n] += step.now * of_h[j] * own_x[p];
+                of_x[p] += step.now * of_h[j] * own_k[n];
+                of_now += of_h[j] * own_x[p] * own_k[n];
+                of_old += of_h[j] * x[i][p] * k[i][n];
+                of_decay += of_h[j] * h[i][j];
+                before_k[n] += step.old * of_h[j] * x[i][p];
+                before_x[p] += step.old * of_h[j] * k[i][n];
+                of_h[j] *= step.decay;
+            }
+            add("grad_x", index, of_x[p]);
+            add("grad_d", (at.d ? at.d->shape.size() == 2 : false) ? at.skip_index(p) : at.head, g * own_x[p]);
+            if (find(at.problem.inputs, "z")) {
+                const double gate = at.given("z", index), sigmoid = 1 / (1 + std::exp(-gate));
+                const double slope =
+                    at.magnitudes ? sigmoid * (1 + std::abs(gate) * (1 - sigmoid)) : sigmoid * (1 + gate * (1 - sigmoid));
+                add("grad_z", index, at.value("grad_y", index) * (y + 2 * next * product * own_x[p]) * slope);
+            }
+        }
+        const double s = step.s.value, rest = 1 - step.lambda;
+        const double through = of_old * step.decay + extra(i - 1), of_alpha = of_decay + of_old * rest * s;
+        const double of_lambda = at.magnitudes ? s * (of_now + through) : s * (of_now - through);
+        double of_s = of_now * step.lambda + through * rest + of_alpha * step.decay * at.part(step.rate);
+        for (int64_t j = 0; j < at.turning; ++j) {
+            const double ku = own_k[2 * j], kv = own_k[2 * j + 1], qu = q[2 * j], qv = q[2 * j + 1];
+            of_theta[j] += minus(of_k[2 * j + 1] * ku, of_k[2 * j] * kv) + minus(of_q[2 * j + 1] * qu, of_q[2 * j] * qv);
+            const double tanh = std::tanh(at.given("angles", at.angle_index(t, j))), slope = 1 - tanh * tanh;
+            add("grad_angles", at.angle_index(t, j), of_theta[j] * M_PI * s * slope);
+            of_s += of_theta[j] * M_PI * at.part(tanh);
+        }
+        std::vector<double> of_b = at.turned(of_k, step, -1), of_c = at.turned(of_q, step, -1);
+        for (int64_t n = 0; n < at.states; ++n) {
+            of_b[n] += 2 * next * of_skip * step.c[n];
+            of_c[n] += 2 * next * of_skip * step.b[n];
+            add("grad_b", at.b_index(t, n), of_b[n]);
+            add("grad_c", at.b_index(t, n), of_c[n]);
+            add("grad_b_bias", at.head * at.states + n, of_b[n]);
+            add("grad_c_bias", at.head * at.states + n, of_c[n]);
+        }
+        add("grad_a", at.rate_index(t), of_alpha * step.decay * s);
+        add("grad_trap", at.step_index(t), of_lambda * step.lambda * rest);
+        add("grad_dt", at.step_index(t), of_s * step.s.slope);
+        add("grad_dt_bias", at.head, of_s * step.s.slope);
+        of_k = before_k;
+        of_x = before_x;
+    }
+    const std::pair<const char*, const std::vector<double>&> initial[] = {
+        {"grad_initial_state", of_h}, {"grad_initial_angle", of_theta}, {"grad_initial_b", of_k}, {"grad_initial_x", of_x}};
+    for (const auto& [name, values] : initial)
+        for (size_t i = 0; i < values.size(); ++i)
+            add(name, at.state_index(static_cast<int64_t>(values.size()), static_cast<int64_t>(i)), values[i]);
+}
+
+Reference mamba3_backward(const Problem& problem) {
+    const Tensor& x = problem.inputs.at("x");
+    return with_magnitudes(problem, mamba3_unit(x.type, x.shape[1]), [&](bool magnitudes, Values& values) {
+        for (const Segment& segment : segments_of(problem, x.shape[0], x.shape[1]))
+            for (int64_t head = 0; head < x.shape[2]; ++head)
+                run_mamba3_backward(Mamba3Head(problem, magnitudes, segment.batch, segment.state_row, head), segment.begin,
+                                    segment.end, values);
+    });
+}
+
 // Of causal_conv1d, forward and backward alike: one channel of one sequence.
 struct ConvolutionRow {
     const Problem& problem;
@@ -1044,6 +1370,12 @@ Reference reference(const Problem& problem) {
         return ssd(problem);
     case Operation::ssd_backward:
         return ssd_backward(problem);
+    case Operation::mamba3:
+        return mamba3(problem);
+    case Operation::mamba3_backward:
+        return mamba3_backward(problem);
+    case Operation::mamba3_update:
+        return mamba3_update(problem);
     case Operation::causal_conv1d_update:
         return causal_conv1d_update(problem);
     case Operation::selective_state_update:

@@ -44,10 +44,12 @@ void compare_layouts(Context& context, const std::vector<Problem>& all, const st
 int64_t long_length(Operation operation, int64_t length) {
     if (operation == Operation::selective_scan_backward)
         return length / 20;
-    return operation == Operation::selective_scan ? length / 7
-           : operation == Operation::ssd          ? length / 40
-           : operation == Operation::ssd_backward ? length / 80
-                                                  : length;
+    return operation == Operation::selective_scan    ? length / 7
+           : operation == Operation::ssd             ? length / 40
+           : operation == Operation::ssd_backward    ? length / 80
+           : operation == Operation::mamba3          ? length / 60
+           : operation == Operation::mamba3_backward ? length / 120
+                                                     : length;
 }
 
 std::string option(Operation operation, const char* name) {

@@ -23,6 +23,9 @@ struct SsdInputs {
     const void* dt_bias;       // (H), may be null
     const void* initial_state; // (R,H,P,N), may be null
     const int32_t* seq_idx;    // (B,L), may be null
+    // Of mamba3, else null; (B,L,H) of the state type.
+    HeadTensor log_decay; // the logarithms of the decays; then s is 1, and dt, a and dt_bias are not looked at
+    HeadTensor skip;      // added to d, step by step
 };
 
 struct SsdParams : SsdInputs {

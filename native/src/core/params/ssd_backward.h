@@ -17,6 +17,10 @@ struct SsdBackwardParams : SsdInputs {
     void* grad_dt_bias;          // (H)
     void* grad_initial_state;    // (R,H,P,N)
     bool grad_d_per_channel;     // grad_d is (H,P)
+    // Of mamba3, where every head has a group of its own, else null.
+    HeadTensor grad_log_decay; // (B,L,H) of the state type
+    void* wide_b;              // (B,L,H,N) of the state type, in place of grad_b
+    void* wide_c;              // the same, in place of grad_c
     Workspace workspace;
 };
 

@@ -310,7 +310,7 @@ TEST_P(MambaProperties, HoldAtTheEnds) {
     // batch, channels (heads), length, states, groups
     const std::vector<std::array<int64_t, 5>> sizes{{1, 1, 1, 1, 1},  {2, 1, 40, 1, 1}, {1, 3, 1, 5, 3},
                                                     {1, 4, 40, 1, 4}, {2, 1, 1, 16, 1}, {1, 5, 40, 3, 5}};
-    for (const double rate : {-1e4, -30.0, -1e-6, 0.0})
+    for (const double rate : {-1e30, -1e4, -30.0, -1e-6, 0.0})
         for (const auto& [batch, channels, length, states, groups] : sizes) {
             const Problem scan = selective_scan_of({type, batch, channels, length, states, groups});
             const Problem ssd = ssd_of({type, batch, length, channels, 1 + states % 3, groups, states});

@@ -287,7 +287,7 @@ TEST_P(Ssd, HoldsAtTheEnds) {
     const Type type = GetParam().type;
     Context context(GetParam().device);
     const double steps[] = {-80, -40, -20, -10, -1, 0, 1, 10, 19, 21, 40, 60};
-    for (const double rate : {-1e6, -30.0, -1e-3, 0.0}) {
+    for (const double rate : {-1e30, -1e6, -30.0, -1e-3, 0.0}) {
         Problem problem = problems(operation, {type, 1, 2, 150})[0];
         problem.inputs.erase("dt_bias");
         for (int64_t i = 0; i < problem.inputs["dt"].size(); ++i)

@@ -89,8 +89,10 @@ HWY_NOINLINE void read_decays(const SsdInputs& p, int64_t batch, int64_t head, i
     const double a = given ? unit : static_cast<double>(static_cast<const Lane*>(p.a)[head]) * unit;
     double sum = 0, rest = 0; // rest: what the sum and its terms have lost to rounding
     for (int64_t i = 0; i < steps; ++i) {
-        const double s = static_cast<double>(chunk.s[i]), term = s * a, next = sum + term, back = next - sum;
-        rest += (sum - (next - back)) + (term - back) + std::fma(s, a, -term);
+        const double s = static_cast<double>(chunk.s[i]);
+        const bool vanishes = s * a < ssd_least_logarithm;
+        const double term = vanishes ? ssd_least_logarithm : s * a, next = sum + term, back = next - sum;
+        rest += (sum - (next - back)) + (term - back) + (vanishes ? 0 : std::fma(s, a, -term));
         sum = next;
         chunk.high[i] = static_cast<Lane>(sum);
         chunk.low[i] = static_cast<Lane>(sum - static_cast<double>(chunk.high[i]) + rest);

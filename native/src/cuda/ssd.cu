@@ -13,7 +13,7 @@
 // left fold of those before it.
 //
 // Bytes for an element of (B,L,H,P): 2 e (x in, y out), e more with z; b and c are read again by every head, from the second
-// level cache. Operations: 4 N + 2 chunk multiply-adds and 2 chunk N / P for G.
+// level cache. Operations: 2 N + chunk multiply-adds and chunk N / P for G.
 #include "cuda/ssd.h"
 
 namespace ssm {

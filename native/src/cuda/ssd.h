@@ -122,7 +122,8 @@ SSM_DEVICE void read_steps(const SsdInputs& p, const Span& span, int64_t head, i
 #pragma unroll
         for (int i = 0; i < each; ++i) {
             const double s = static_cast<double>(steps.s[lane_id() * each + i]);
-            const PreciseSum term{s * a, fma(s, a, -(s * a))};
+            const bool vanishes = s * a < ssd_least_logarithm;
+            const PreciseSum term{vanishes ? ssd_least_logarithm : s * a, vanishes ? 0.0 : fma(s, a, -(s * a))};
             sums[i] = i > 0 ? sums[i - 1] + term : term;
             restarts[i] = steps.restarts[lane_id() * each + i] + (i > 0 ? restarts[i - 1] : 0);
         }

@@ -28,6 +28,10 @@ struct SsdInputs {
     HeadTensor skip;      // added to d, step by step
 };
 
+// A decay whose logarithm (of base e or 2) is less counts as this one. It is zero in every type either way, and in sums with
+// 1e33 the steps behind it would be lost.
+constexpr double ssd_least_logarithm = -4096;
+
 struct SsdParams : SsdInputs {
     HeadTensor y;     // as x
     void* last_state; // (R,H,P,N), may be null

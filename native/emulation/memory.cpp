@@ -76,7 +76,7 @@ struct Arena {
     unsigned char* place(size_t page_bytes) {
         unsigned char* limit = begin + arena_bytes - guard_bytes;
         for (int round = 0; round < 2; ++round) {
-            while (page_bytes <= static_cast<size_t>(limit - cursor)) {
+            while (static_cast<ptrdiff_t>(page_bytes) <= limit - cursor) {
                 auto next = live.lower_bound(cursor);
                 if (next != live.begin() && std::prev(next)->second.pages_end() + guard_bytes > cursor)
                     cursor = std::prev(next)->second.pages_end() + guard_bytes;

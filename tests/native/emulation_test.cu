@@ -478,6 +478,22 @@ TEST_F(Emulation, guard_page) {
     }
 }
 
+// Addresses are used again when the last ones are reached, and not before.
+TEST_F(Emulation, memory_comes_round) {
+    char* first = nullptr;
+    ASSERT_EQ(cudaMalloc(&first, 1000), cudaSuccess);
+    cudaFree(first);
+    bool came_round = false;
+    for (int i = 0; i < 270000; ++i) {
+        char* pointer = nullptr;
+        ASSERT_EQ(cudaMalloc(&pointer, 1000), cudaSuccess) << i;
+        came_round |= pointer <= first;
+        ASSERT_TRUE(!came_round || i > 200000) << i;
+        ASSERT_EQ(cudaFree(pointer), cudaSuccess);
+    }
+    EXPECT_TRUE(came_round);
+}
+
 // Writes that no page boundary catches are found when the kernel has ended.
 TEST_F(Emulation, canary) {
     float* data = allocate<float>(100);

@@ -77,7 +77,7 @@ constexpr unsigned cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventDefault = 0;
 constexpr unsigned cudaEventDisableTiming = 2;
 
-// For the last fault of this thread the string is the whole sentence: kernel, block, thread, file and line.
+// For the last fault of this thread the string is the whole sentence: fault, block, thread, files and lines.
 const char* cudaGetErrorString(cudaError_t error);
 const char* cudaGetErrorName(cudaError_t error);
 cudaError_t cudaGetLastError();

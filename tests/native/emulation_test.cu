@@ -5,6 +5,7 @@
 #include "cuda/primitives/flags.h"
 #include "cuda/primitives/half.h"
 #include "cuda/primitives/launch.h"
+#include "cuda/primitives/math.h"
 #include "cuda/primitives/shared.h"
 #include "cuda/primitives/vector.h"
 #include "cuda/primitives/warp.h"
@@ -12,7 +13,9 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
+#include <limits>
 #include <set>
 #include <string>
 #include <thread>
@@ -476,6 +479,26 @@ TEST_F(Emulation, guard_page) {
         expect_fault(launch(write_at, dim3(1), dim3(32), 0, stream, nullptr, int64_t(0)), cudaErrorIllegalAddress,
                      {"null pointer"});
     }
+}
+
+// The exponential of the multiply-add units: its accuracy, and what lies beyond numbers of full precision.
+TEST_F(Emulation, polynomial_exponential) {
+    for (float x = -125.9f; x < 127.4f; x += 0.00137f) {
+        const double exact = std::exp2(static_cast<double>(x));
+        const double last_place = std::ldexp(1.0, std::ilogb(exact) - 23);
+        ASSERT_LE(std::fabs(static_cast<double>(polynomial_exp2(x)) - exact), 3 * last_place) << x;
+    }
+    const float infinity = std::numeric_limits<float>::infinity();
+    EXPECT_EQ(polynomial_exp2(0.0f), 1.0f);
+    EXPECT_EQ(polynomial_exp2(-0.0f), 1.0f);
+    EXPECT_EQ(polynomial_exp2(1e-30f), 1.0f);
+    for (float x : {-126.25f, -127.0f, -300.0f, -3e38f, -infinity}) {
+        EXPECT_EQ(polynomial_exp2(x), 0.0f) << x;
+    }
+    for (float x : {128.0f, 129.0f, 3e38f, infinity}) {
+        EXPECT_EQ(polynomial_exp2(x), infinity) << x;
+    }
+    EXPECT_TRUE(std::isnan(polynomial_exp2(std::numeric_limits<float>::quiet_NaN())));
 }
 
 // Addresses are used again when the last ones are reached, and not before.

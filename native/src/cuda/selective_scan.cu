@@ -13,8 +13,8 @@
 // before it. Then every exponential is computed twice.
 //
 // Bytes for an element of (B,D,L): 3 e (u, dt in, y out), e more with z, 2 e G N / D for b and c. Operations: N exponentials
-// and about 6 N multiply-adds. With N = 16 the exponentials are the limit, ahead of memory: 16 in a cycle of a
-// multiprocessor.
+// and about 6 N multiply-adds. With N = 16 the exponentials are the limit, ahead of memory: the special-function units give
+// 16 in a cycle of a multiprocessor. One in 16 is therefore a polynomial's on the multiply-add units.
 #include "cuda/primitives/cuda.h"
 
 #include "core/mutate.h"
@@ -39,6 +39,8 @@ struct SelectiveScanTraits {
     static constexpr int blocks = std::is_same<Real<S>, float>::value ? 3 : 2;
     // Steps of a lane.
     static constexpr int steps = sizeof(S) == 4 ? 16 : sizeof(S) == 8 ? 8 : 4;
+    // One in so many exponentials is the multiply-add units' own.
+    static constexpr int polynomial_every = 16;
     static constexpr int staged = 8192 / static_cast<int>(sizeof(S)); // elements of S for b, and for c
 };
 
@@ -221,7 +223,7 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
 #pragma unroll
             for (int k = 0; k < width; ++k) {
                 const int own = i + k;
-                e[own] = decay(a, s[own]);
+                e[own] = own % Traits::polynomial_every == Traits::polynomial_every / 2 ? polynomial_decay(a, s[own]) : decay(a, s[own]);
                 input[own] = input_of(x[own], b[k]);
                 folded = own == 0 ? input[own] : multiply_add(e[own], folded, input[own]);
                 if (Traits::complex) {

@@ -62,6 +62,14 @@ SSM_DEVICE float decay(float a, float s) {
 SSM_DEVICE double decay(double a, double s) {
     return exp(a * s);
 }
+// The same without the special-function unit, where the type has such a way.
+SSM_DEVICE float polynomial_decay(float a, float s) {
+    return polynomial_exp2(a * s);
+}
+template <typename A, typename R>
+SSM_DEVICE auto polynomial_decay(A a, R s) {
+    return decay(a, s);
+}
 template <typename R>
 SSM_DEVICE Complex<R> decay(PreparedComplex<R> a, R s) {
     const R modulus = decay(a.re, s);

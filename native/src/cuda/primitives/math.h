@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/primitives/cuda.h"
+#include "cuda/primitives/half.h"
 
 #include <math.h>
 
@@ -16,6 +17,41 @@ SSM_DEVICE float fast_exp2(float x) {
 #else
     const float result = exp2f(x);
     return result < 0x1p-126f ? 0.0f : result;
+#endif
+}
+
+// 2^x within 3 units in the last place, by multiply-adds alone: for kernels in which exponentials are many and the
+// special-function unit, which gives one where the multiply-add units give eight, would be the limit. A minimax polynomial
+// of 2^f on |f| <= 1/2 that is 1 at 0, so that decays near one keep what they have; results below 2^-126 are zero, from
+// 2^127.5 on infinite. Before sm_80 the multiply-add units have half the width and nothing to spare.
+SSM_DEVICE float polynomial_exp2(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+    return fast_exp2(x);
+#else
+    constexpr float shifter = 0x1.8p23f; // its last places are the integers
+#if defined(__CUDA_ARCH__)
+    float bounded;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(bounded) : "f"(x), "f"(-127.0f));
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(bounded) : "f"(bounded), "f"(128.0f));
+#else
+    const float bounded = x < -127.0f ? -127.0f : x > 128.0f ? 128.0f : x;
+#endif
+    const float shifted = bounded + shifter;
+    const float f = bounded - (shifted - shifter);
+    float power = fmaf(0x1.5bba14p-10f, f, 0x1.3cea88p-7f);
+    power = fmaf(power, f, 0x1.c6b752p-5f);
+    power = fmaf(power, f, 0x1.ebf9bcp-3f);
+    power = fmaf(power, f, 0x1.62e42ap-1f);
+    power = fmaf(power, f, 1.0f);
+    const float scale = detail::float_of_bits((detail::float_bits(shifted) << 23) + 0x3f800000u); // 0 for -127, infinite for 128
+#if defined(__CUDA_ARCH__)
+    float result;
+    asm("mul.ftz.f32 %0, %1, %2;" : "=f"(result) : "f"(power), "f"(scale));
+    return result;
+#else
+    const float result = power * scale;
+    return result < 0x1p-126f ? 0.0f : result;
+#endif
 #endif
 }
 

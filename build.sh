@@ -20,7 +20,7 @@ usage: ./build.sh VERB [ARGUMENTS]
                      tests (native with tests and the emulated backend), mutations (the same with deliberate faults)
   test [SUITE...]    builds and runs every suite, or the ones named (test --list); ends with "N passed, N failed"
   bench [ARGUMENTS]  builds and runs the kernel benchmarks on the best device present
-                     (--filter NAME, --device cpu|cuda, --json FILE, --compare OLD.json, --peers, --full)
+                     (--filter NAME, --device cpu|cuda, --json FILE, --compare OLD.json, --peers, --sweep, --full)
   verify PATH...     builds and runs every conformance case below PATH
                      (--device cpu|cuda|emulated, --operation NAME, --dtype float32|float64, --json FILE)
   pack               packages for every CUDA architecture, into artifacts/packages

@@ -33,17 +33,23 @@ internal static class BenchCommand
         {
             Description = "Sequences sixteen times shorter and few rounds: that it works, not how fast",
         };
+        var sweep = new Option<bool>("--sweep")
+        {
+            Description = "Every published shape, batch and length instead of one or two of each operation: takes hours",
+        };
         const string purpose = "Measures this machine's ceilings, then every kernel against them, and checks the results";
         var command = new Command("bench", purpose)
         {
-            filter, device, json, compare, peers, full, quick,
+            filter, device, json, compare, peers, full, quick, sweep,
         };
         command.SetAction(result => Run(new Options(result.GetValue(filter), result.GetValue(device), result.GetValue(json),
-            result.GetValue(compare), result.GetValue(peers), result.GetValue(full), result.GetValue(quick))));
+            result.GetValue(compare), result.GetValue(peers), result.GetValue(full), result.GetValue(quick),
+            result.GetValue(sweep))));
         return command;
     }
 
-    private sealed record Options(string? Filter, string? Device, string? Json, string? Compare, bool Peers, bool Full, bool Quick);
+    private sealed record Options(string? Filter, string? Device, string? Json, string? Compare, bool Peers, bool Full, bool Quick,
+        bool Sweep);
 
     private static int Run(Options options)
     {
@@ -63,7 +69,7 @@ internal static class BenchCommand
         // Read before minutes of measuring, not after.
         var old = options.Compare is null ? null : BenchmarkResults.Read(options.Compare);
         using var device = BenchmarkDevice.Open(options.Device, options.Quick);
-        var definitions = Suite.Definitions(options.Quick)
+        var definitions = (options.Sweep ? Suite.Sweep(options.Quick) : Suite.Definitions(options.Quick))
             .Where(definition => device.IsGpu || !definition.OnlyOnGpu)
             .Where(definition => definition.ToString().Contains(options.Filter ?? "", StringComparison.OrdinalIgnoreCase))
             .ToList();

@@ -5,6 +5,7 @@ namespace SsmCuda.Tool.Bench;
 /// <summary>Every benchmark there is; an operation adds its line here.</summary>
 internal static class Suite
 {
+    /// <summary>One or two shapes of each operation, five minutes together.</summary>
     public static IEnumerable<BenchmarkDefinition> Definitions(bool quick) =>
     [
         .. AssociativeScanBenchmarks.Definitions(quick),
@@ -22,5 +23,17 @@ internal static class Suite
         .. Mamba3Benchmarks.Definitions(quick),
         .. Mamba3BackwardBenchmarks.Definitions(quick),
         .. Mamba3UpdateBenchmarks.Definitions(quick),
+    ];
+
+    /// <summary>Every published shape, short and long: hours.</summary>
+    public static IEnumerable<BenchmarkDefinition> Sweep(bool quick) =>
+    [
+        .. SelectiveScanBenchmarks.Sweep(quick),
+        .. SelectiveScanBackwardBenchmarks.Sweep(quick),
+        .. SelectiveStateUpdateBenchmarks.Sweep(quick),
+        .. CausalConv1dBenchmarks.Sweep(quick),
+        .. CausalConv1dBackwardBenchmarks.Sweep(quick),
+        .. SsdBenchmarks.Sweep(quick),
+        .. SsdBackwardBenchmarks.Sweep(quick),
     ];
 }

@@ -16,6 +16,9 @@ internal static class CausalConv1dBackwardBenchmarks
         yield return Define<float, Float32Arithmetic>(new("mamba-130m", 4, 1536, 2048) { IsChannelsLast = true }, quick);
     }
 
+    public static IEnumerable<BenchmarkDefinition> Sweep(bool quick) =>
+        MambaShapes.Sequences.Select(sizes => Define<float, Float32Arithmetic>(sizes, quick).Within(sizes.Elements));
+
     private static BenchmarkDefinition Define<TStorage, TArithmetic>(SequenceSizes sizes, bool quick)
         where TStorage : unmanaged
         where TArithmetic : struct, IArithmetic<TStorage, float>

@@ -19,13 +19,17 @@ internal static class SelectiveScanBackwardBenchmarks
         yield return Define<BFloat16, BFloat16Arithmetic>("mamba-130m", 1, 1536, 16, 2048, quick);
     }
 
+    public static IEnumerable<BenchmarkDefinition> Sweep(bool quick) =>
+        MambaShapes.Sequences.Select(sizes => Define<float, Float32Arithmetic>(sizes.Name, sizes.Batch, sizes.Channels, 16,
+            (int)sizes.Length, quick).Within(sizes.Elements));
+
     private static BenchmarkDefinition Define<TStorage, TArithmetic>(string name, int batch, int channels, int states,
         int length, bool quick)
         where TStorage : unmanaged
         where TArithmetic : struct, IArithmetic<TStorage, float>
     {
         var sizes = new SequenceSizes(name, batch, channels, length).Scaled(quick);
-        var shape = string.Create(CultureInfo.InvariantCulture, $"{name} D{channels} N{states} L{sizes.Length}");
+        var shape = string.Create(CultureInfo.InvariantCulture, $"{name} {(batch > 1 ? $"B{batch} " : "")}D{channels} N{states} L{sizes.Length}");
         return new(Operation, shape, TArithmetic.Name, device => new Case<TStorage, TArithmetic>(device, sizes, states));
     }
 

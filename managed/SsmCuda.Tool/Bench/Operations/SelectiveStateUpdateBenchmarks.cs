@@ -22,13 +22,21 @@ internal static class SelectiveStateUpdateBenchmarks
         yield return Define<BFloat16, BFloat16Arithmetic, BFloat16, BFloat16Arithmetic>(second, quick);
     }
 
+    public static IEnumerable<BenchmarkDefinition> Sweep(bool quick) => MambaShapes.DecodeBatches.SelectMany(batch => new[]
+    {
+        Define<float, Float32Arithmetic, float, Float32Arithmetic>(new("mamba-130m", batch, 1536, 1, false, 16), quick),
+        Define<float, Float32Arithmetic, float, Float32Arithmetic>(new("mamba-2.8b", batch, 5120, 1, false, 16), quick),
+        Define<float, Float32Arithmetic, float, Float32Arithmetic>(new("mamba2-2.7b", batch, 80, 64, true, 128), quick),
+        Define<BFloat16, BFloat16Arithmetic, float, Float32Arithmetic>(new("mamba2-2.7b", batch, 80, 64, true, 128), quick),
+    });
+
     private static BenchmarkDefinition Define<TStorage, TArithmetic, TState, TStateArithmetic>(Sizes sizes, bool quick)
         where TStorage : unmanaged
         where TArithmetic : struct, IArithmetic<TStorage, float>
         where TState : unmanaged
         where TStateArithmetic : struct, IArithmetic<TState, float>
     {
-        var scaled = quick ? sizes with { Batch = sizes.Batch / 16 } : sizes;
+        var scaled = quick ? sizes with { Batch = Math.Max(1, sizes.Batch / 16) } : sizes;
         return new(Operation, scaled + " state " + TStateArithmetic.Name, TArithmetic.Name,
             device => new Case<TStorage, TArithmetic, TState, TStateArithmetic>(device, scaled));
     }

@@ -17,6 +17,13 @@ internal static class SsdBackwardBenchmarks
         yield return Define<BFloat16, BFloat16Arithmetic>(new("mamba2-130m", 1, 2048, 24, 64, 128), quick, 3);
     }
 
+    public static IEnumerable<BenchmarkDefinition> Sweep(bool quick) =>
+        MambaShapes.Heads.SelectMany(sizes => new[]
+        {
+            Define<float, Float32Arithmetic>(sizes, quick, 2).Within(sizes.Elements),
+            Define<BFloat16, BFloat16Arithmetic>(sizes, quick, 3) with { OnlyOnGpu = true },
+        });
+
     private static BenchmarkDefinition Define<TStorage, TArithmetic>(SsdSizes sizes, bool quick, double tolerance)
         where TStorage : unmanaged
         where TArithmetic : struct, IArithmetic<TStorage, float>

@@ -16,6 +16,13 @@ internal static class SsdBenchmarks
         yield return Define<float, Float32Arithmetic>(new("mamba2-2.7b", 1, 2048, 80, 64, 128), quick, 1);
     }
 
+    public static IEnumerable<BenchmarkDefinition> Sweep(bool quick) =>
+        MambaShapes.Heads.SelectMany(sizes => new[]
+        {
+            Define<float, Float32Arithmetic>(sizes, quick, 1).Within(sizes.Elements),
+            Define<BFloat16, BFloat16Arithmetic>(sizes, quick, 3) with { OnlyOnGpu = true },
+        });
+
     // Rounded factors: the tensor cores take what they multiply in 16 bits.
     private static BenchmarkDefinition Define<TStorage, TArithmetic>(SsdSizes sizes, bool quick, double tolerance)
         where TStorage : unmanaged

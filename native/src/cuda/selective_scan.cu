@@ -223,7 +223,8 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
 #pragma unroll
             for (int k = 0; k < width; ++k) {
                 const int own = i + k;
-                e[own] = own % Traits::polynomial_every == Traits::polynomial_every / 2 ? polynomial_decay(a, s[own]) : decay(a, s[own]);
+                e[own] = own % Traits::polynomial_every == Traits::polynomial_every / 2 ? polynomial_decay(a, s[own])
+                                                                                        : decay(a, s[own]);
                 input[own] = input_of(x[own], b[k]);
                 folded = own == 0 ? input[own] : multiply_add(e[own], folded, input[own]);
                 if (Traits::complex) {

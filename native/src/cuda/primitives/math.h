@@ -43,7 +43,8 @@ SSM_DEVICE float polynomial_exp2(float x) {
     power = fmaf(power, f, 0x1.ebf9bcp-3f);
     power = fmaf(power, f, 0x1.62e42ap-1f);
     power = fmaf(power, f, 1.0f);
-    const float scale = detail::float_of_bits((detail::float_bits(shifted) << 23) + 0x3f800000u); // 0 for -127, infinite for 128
+    const float scale =
+        detail::float_of_bits((detail::float_bits(shifted) << 23) + 0x3f800000u); // 0 for -127, infinite for 128
 #if defined(__CUDA_ARCH__)
     float result;
     asm("mul.ftz.f32 %0, %1, %2;" : "=f"(result) : "f"(power), "f"(scale));

@@ -89,6 +89,19 @@ HWY_NOINLINE void write_row(const typename Traits<U>::Lane* from, typename Trait
     }
 }
 
+// The product of two rows as they lie in memory.
+template <class U>
+HWY_NOINLINE typename Traits<U>::Lane product_of_rows(const U* x, const U* y, int64_t count) {
+    using Lane = typename Traits<U>::Lane;
+    constexpr int64_t n = lanes_of<Lane>();
+    auto sum = hn::Zero(Tag<Lane>());
+    for (int64_t k = 0; k < count; k += n) {
+        const int64_t some = std::min(n, count - k);
+        sum = hn::MulAdd(load_some(x + k, some).re, load_some(y + k, some).re, sum);
+    }
+    return total_of<Lane>(sum);
+}
+
 // One head of a batch element. P: the parameters of the operation.
 template <class U, class P>
 class Mamba3Head {

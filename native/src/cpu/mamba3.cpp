@@ -62,11 +62,15 @@ class Mamba3Preparation {
             const Lane next = SSM_MUTATE("mamba3.cpu.lost_step", entering(i + 1), i % 7 == 6 ? Lane{0} : entering(i + 1));
             head.turn(t, s);
             head.rotate();
-            write_row(buffers.k, SSM_MUTATE("mamba3.cpu.no_lambda", buffers.lambda[i], Lane{1}) * s + next, p.states,
-                      at<U>(scaled.b, t, p.states));
-            write_row(buffers.q, Lane{1}, p.states, at<U>(scaled.c, t, p.states));
+            const Lane own = SSM_MUTATE("mamba3.cpu.no_lambda", buffers.lambda[i], Lane{1}) * s;
+            U* const b = at<U>(scaled.b, t, p.states);
+            U* const c = at<U>(scaled.c, t, p.states);
+            write_row(buffers.k, own + next, p.states, b);
+            write_row(buffers.q, Lane{1}, p.states, c);
             *at<Lane>(scaled.log_decay, t, 1) = head.rate(t) * s;
-            *at<Lane>(scaled.skip, t, 1) = -next * product;
+            // What ssd adds for the step itself is taken out as it was rounded, and put back as it is: where decays are
+            // strong, e is much larger than all that remains of it.
+            *at<Lane>(scaled.skip, t, 1) = own * product - product_of_rows(b, c, p.states);
             if (scaled.turns)
                 std::copy_n(buffers.turn, p.angles, at<Lane>(scaled.turns, t, p.angles));
         }

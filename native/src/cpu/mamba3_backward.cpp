@@ -1,8 +1,9 @@
 // Gradients of Mamba-3's recurrence. The steps are made into ssd's again (core/params/mamba3_scaled.h), ssd_backward gives
 // the gradients of those, and a head then goes back through time once: with w_t = g_t + e_{t+1} and the gradients B_t of
-// w_t k_t, C_t of q_t, A_t of log decays and E_t = <g, x> of the skip,
-//   grad w_t = <B_t, k_t>,   grad e_{t+1} = grad w_t - E_t <k_t, q_t>,   grad k_t = w_t B_t,
-//   grad (b_t + b_bias) = R(-theta_t) grad k_t - E_t e_{t+1} (c_t + c_bias), and c's likewise,
+// w_t k_t, C_t of q_t, A_t of log decays and E_t = <g, x> of the skip, of
+// which B'_t = B_t - E_t q_t and C'_t = C_t - E_t w_t k_t are those of other steps,
+//   grad e_{t+1} = <B'_t, k_t>,   grad g_t = <B'_t, k_t> + E_t <k_t, q_t>,   grad k_t = w_t B'_t,
+//   grad (b_t + b_bias) = R(-theta_t) grad k_t + E_t g_t (c_t + c_bias), and c's likewise,
 //   grad theta_t = sum over steps from t on of grad k x k + C x q, the products of pairs (u, v) x (u', v') = v u' - u v'.
 // Then sums over the heads of groups, and over batch elements for the parameters. Traffic beside ssd_backward's: both
 // gradients of rows, in the compute type, are read and written twice.
@@ -164,13 +165,14 @@ class Mamba3Backward {
         Lane* const own_c = at(gradients.c, t, p.states);
         copy_row(own_b, buffers.grad_b);
         copy_row(own_c, buffers.grad_c);
+        take_own_step_out(t, of_skip);
 
         auto sum = hn::Zero(d);
         for (int64_t k = 0; k < p.states; k += n)
             sum = hn::MulAdd(hn::LoadU(d, buffers.grad_b + k), hn::LoadU(d, rows.k + k), sum);
         const Lane of_w = total_of<Lane>(sum);
-        buffers.w[i] = of_w;
-        buffers.e[i + 1] = of_w - of_skip * product;
+        buffers.w[i] = of_w + of_skip * product;
+        buffers.e[i + 1] = of_w;
 
         const Lane* const last_b =
             i + 1 == piece.count ? of_row(static_cast<const Lane*>(p.grad_last_b), piece.row, p.states) : nullptr;
@@ -178,7 +180,8 @@ class Mamba3Backward {
             const auto given = last_b ? load_some(last_b + k, std::min(n, p.states - k)).re : hn::Zero(d);
             hn::StoreU(hn::MulAdd(hn::Set(d, w), hn::LoadU(d, buffers.grad_b + k), given), d, buffers.grad_b + k);
         }
-        const auto skip = hn::Set(d, SSM_MUTATE("mamba3_backward.cpu.no_skip", -of_skip * next, Lane{0}));
+        const auto skip =
+            hn::Set(d, SSM_MUTATE("mamba3_backward.cpu.no_skip", of_skip * rows.lambda[i] * rows.s[i], Lane{0}));
         head.each_pair([&](int64_t k, int64_t pair, Vec<Lane> sine, Vec<Lane> cosine) HWY_ATTR {
             Vec<Lane> bu, bv, cu, cv, ku, kv, qu, qv;
             hn::LoadInterleaved2(d, buffers.grad_b + k, bu, bv);
@@ -209,6 +212,22 @@ class Mamba3Backward {
             c_bias()[k] += static_cast<double>(buffers.grad_c[k]);
         }
         buffers.s[i] = turns ? run_angles(t, rows.s[i], turns) : Lane{0};
+    }
+
+    // What a step gives to the gradients of its own b and c, which ssd had rounded.
+    void take_own_step_out(int64_t t, Lane of_skip) {
+        const int64_t row = ((head.batch * p.shape.length + t) * p.shape.channels + head.head) * p.states;
+        const U* const b = static_cast<const U*>(scaled.b) + row;
+        const U* const c = static_cast<const U*>(scaled.c) + row;
+        const Tag<Lane> d;
+        const auto factor = hn::Set(d, of_skip);
+        for (int64_t k = 0; k < p.states; k += n) {
+            const int64_t some = std::min(n, p.states - k);
+            const auto of_b = hn::NegMulAdd(factor, load_some(c + k, some).re, hn::LoadU(d, buffers.grad_b + k));
+            const auto of_c = hn::NegMulAdd(factor, load_some(b + k, some).re, hn::LoadU(d, buffers.grad_c + k));
+            hn::StoreU(of_b, d, buffers.grad_b + k);
+            hn::StoreU(of_c, d, buffers.grad_c + k);
+        }
     }
 
     // A row of the gradients as whole vectors.

@@ -115,8 +115,9 @@ SSM_DEVICE void make_rows(const Mamba3Arguments<T>& arguments, const Mamba3Chunk
     const Mamba3Inputs& p = arguments.params;
     const Mamba3Scaled<R>& scaled = arguments.scaled;
     const int lane = lane_id();
-    const R weight = SSM_MUTATE("mamba3.cuda.no_lambda", chunk.own.now(), chunk.own.s) + chunk.entering_next;
-    R product = 0; // of the lane's step
+    const R now = SSM_MUTATE("mamba3.cuda.no_lambda", chunk.own.now(), chunk.own.s);
+    const R weight = now + chunk.entering_next;
+    R skip = 0; // of the lane's step
     for (int64_t first = 0; 2 * first < p.states; first += warp_size) {
         const int64_t pair = first + lane;
         const Pair<R> b_bias = load_bias<R>(p.b_bias, chunk.head, pair, p.states);
@@ -131,8 +132,6 @@ SSM_DEVICE void make_rows(const Mamba3Arguments<T>& arguments, const Mamba3Chunk
                 load_pair(place_of<const T>(p.b, chunk.span, chunk.group, t), pair, p.states).plus(R(1), b_bias);
             const Pair<R> c =
                 load_pair(place_of<const T>(p.c, chunk.span, chunk.group, t), pair, p.states).plus(R(1), c_bias);
-            const R sum = warp_sum(b.dot(c));
-            product += k == lane ? sum : R(0);
             R sine = 0;
             R cosine = 1;
             if (turns) {
@@ -143,9 +142,14 @@ SSM_DEVICE void make_rows(const Mamba3Arguments<T>& arguments, const Mamba3Chunk
                 }
             }
             const Pair<R> turned = b.turned(sine, cosine);
-            store_pair(chunk.row(static_cast<T*>(scaled.b), k, p.states), pair, p.states, turned.times(w));
-            store_pair(chunk.row(static_cast<T*>(scaled.c), k, p.states), pair, p.states,
-                       c.turned(SSM_MUTATE("mamba3.cuda.turned_back", sine, -sine), cosine));
+            const Pair<R> for_b = turned.times(w).template stored<T>();
+            const Pair<R> for_c = c.turned(SSM_MUTATE("mamba3.cuda.turned_back", sine, -sine), cosine).template stored<T>();
+            store_pair(chunk.row(static_cast<T*>(scaled.b), k, p.states), pair, p.states, for_b);
+            store_pair(chunk.row(static_cast<T*>(scaled.c), k, p.states), pair, p.states, for_c);
+            // What ssd adds for the step itself is taken out as it was rounded, and put back as it is: where decays are
+            // strong, e is much larger than all that remains of it.
+            const R sum = warp_sum(shuffle(now, k) * b.dot(c) - for_b.dot(for_c));
+            skip += k == lane ? sum : R(0);
             if (arguments.last.b && chunk.is_last && k == chunk.count - 1) {
                 store_pair(static_cast<R*>(arguments.last.b) + chunk.state_index() * p.states, pair, p.states, turned);
             }
@@ -153,7 +157,7 @@ SSM_DEVICE void make_rows(const Mamba3Arguments<T>& arguments, const Mamba3Chunk
     }
     if (lane < chunk.count) {
         *chunk.row(scaled.log_decay, lane, 1) = chunk.rate(lane) * chunk.own.s;
-        *chunk.row(scaled.skip, lane, 1) = -chunk.entering_next * product;
+        *chunk.row(scaled.skip, lane, 1) = skip;
     }
     if (arguments.last.x && chunk.is_last) {
         const T* const x = place_of<const T>(p.x, chunk.span, chunk.head, chunk.t + chunk.count - 1);

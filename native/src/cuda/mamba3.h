@@ -55,6 +55,11 @@ struct Pair {
         return {multiply_add(factor, other.u, u), multiply_add(factor, other.v, v)};
     }
     SSM_DEVICE Pair times(R factor) const { return {factor * u, factor * v}; }
+    // As memory of type T holds it.
+    template <typename T>
+    SSM_DEVICE Pair stored() const {
+        return {widen(narrow<T>(u)), widen(narrow<T>(v))};
+    }
 };
 
 // Numbers 2 pair and 2 pair + 1 of a row of `size`, zero beyond it.

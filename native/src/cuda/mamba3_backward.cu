@@ -1,8 +1,9 @@
 // Gradients of mamba3. Its steps are made into ssd's again (mamba3.cu), ssd_backward gives the gradients of those, and what
 // is left goes from them back to the caller's tensors. With e_t = (1 - lambda_t) s_t, w_t = lambda_t s_t + e_{t+1}, B_t the
-// gradient of w_t k_t, C_t of q_t, A_t of log decays and E_t = <g, x> of the skip:
-//   grad w_t = <B_t, k_t>,   grad e_{t+1} = grad w_t - E_t <k_t, q_t>,   grad k_t = w_t B_t,
-//   grad (b_t + b_bias) = R(-theta_t) grad k_t - E_t e_{t+1} (c_t + c_bias), and c's likewise,
+// gradient of w_t k_t, C_t of q_t, A_t of log decays and E_t = <g, x> of the skip, of
+// which B'_t = B_t - E_t q_t and C'_t = C_t - E_t w_t k_t are those of other steps,
+//   grad e_{t+1} = <B'_t, k_t>,   grad g_t = <B'_t, k_t> + E_t <k_t, q_t>,   grad k_t = w_t B'_t,
+//   grad (b_t + b_bias) = R(-theta_t) grad k_t + E_t g_t (c_t + c_bias), and c's likewise,
 //   grad theta_t = sum over steps from t on of grad k x k + C x q, the products of pairs (u, v) x (u', v') = v u' - u v'.
 //
 // One kernel in three launches, a warp for a chunk and a head as in mamba3.cu: rows, where theta's gradients of each chunk
@@ -116,7 +117,7 @@ SSM_DEVICE void turn_rows_back(const Mamba3BackwardArguments<T>& arguments, cons
         of_skip = k == lane ? sum : of_skip;
     }
     const R weight = chunk.own.now() + chunk.entering_next;
-    const R of_other = SSM_MUTATE("mamba3_backward.cuda.no_skip", -of_skip * chunk.entering_next, R(0));
+    const R of_other = SSM_MUTATE("mamba3_backward.cuda.no_skip", of_skip * chunk.own.now(), R(0));
     R of_w = 0;
     R product = 0;
     for (int64_t first = 0; 2 * first < p.states; first += warp_size) {
@@ -135,8 +136,14 @@ SSM_DEVICE void turn_rows_back(const Mamba3BackwardArguments<T>& arguments, cons
                 load_pair(place_of<const T>(p.c, chunk.span, chunk.group, t), pair, p.states).plus(R(1), c_bias);
             R* const own_b = chunk.row(gradients.b, k, p.states);
             R* const own_c = chunk.row(gradients.c, k, p.states);
-            Pair<R> grad_b = load_pair<R>(own_b, pair, p.states);
-            Pair<R> grad_c = load_pair<R>(own_c, pair, p.states);
+            // Without what the step gives to the gradients of its own b and c, which ssd had rounded.
+            const R own_skip = shuffle(of_skip, k);
+            const Pair<R> stored_b =
+                load_pair(chunk.row(static_cast<const T*>(arguments.scaled.b), k, p.states), pair, p.states);
+            const Pair<R> stored_c =
+                load_pair(chunk.row(static_cast<const T*>(arguments.scaled.c), k, p.states), pair, p.states);
+            Pair<R> grad_b = load_pair<R>(own_b, pair, p.states).plus(-own_skip, stored_c);
+            Pair<R> grad_c = load_pair<R>(own_c, pair, p.states).plus(-own_skip, stored_b);
             R sine = 0;
             R cosine = 1;
             R* const turn = turns ? chunk.row(arguments.scaled.turns, k, p.angles) + pair : nullptr;
@@ -173,8 +180,8 @@ SSM_DEVICE void turn_rows_back(const Mamba3BackwardArguments<T>& arguments, cons
         }
     }
     if (lane < chunk.count) {
-        *chunk.row(gradients.of_w, lane, 1) = of_w;
-        *chunk.row(gradients.of_e, lane, 1) = of_w - of_skip * product;
+        *chunk.row(gradients.of_w, lane, 1) = of_w + of_skip * product;
+        *chunk.row(gradients.of_e, lane, 1) = of_w;
     }
 }
 

@@ -2,7 +2,8 @@
 // it enter as soon as it is there, S_t = h_t + e_{t+1} x_t k_t^T, and S is ssd's state:
 //   S_t = exp(s_t a_t) S_{t-1} + x_t (g_t + e_{t+1}) k_t^T,   h_t q_t = S_t q_t - e_{t+1} <k_t, q_t> x_t,
 // the second term being a skip connection. Behind the last step e is 0, so that the last state is h; the first S is
-// h_0 + e_1 x_0 k_0^T. A rotation turns both factors of <k_t, q_t> alike, so that it needs none.
+// h_0 + e_1 x_0 k_0^T. A rotation turns both factors of <k_t, q_t> alike, so that it needs none. What is taken out again is
+// the product of the factors as they are stored, g_t <k_t, q_t> being added as it is.
 #pragma once
 
 #include "core/params/mamba3.h"

@@ -793,6 +793,7 @@ struct Mamba3Head {
         double entering, old;     // the factor of what the step before leaves, without and with the decay
         std::vector<double> b, c; // with their biases
         std::vector<double> sine, cosine;
+        std::vector<double> travelled; // the way of each angle since the beginning, whose roundings it carries
     };
     // theta becomes that of the step.
     Step step(int64_t t, std::vector<double>& theta) const {
@@ -810,9 +811,14 @@ struct Mamba3Head {
             step.c.push_back(sum(given("c", b_index(t, n)), given("c_bias", head * states + n)));
         }
         for (int64_t i = 0; i < turning; ++i) {
+            const double part_of_turn = std::tanh(angles->values[angle_index(t, i)].real()) * step.s.value / 2;
+            if (magnitudes) {
+                theta[i] = std::abs(theta[i]) + 2 * M_PI * std::abs(part_of_turn);
+                step.travelled.push_back(theta[i]);
+                continue;
+            }
             // Without whole turns, which would take digits.
-            const double turn =
-                theta[i] / (2 * M_PI) + std::tanh(angles->values[angle_index(t, i)].real()) * step.s.value / 2;
+            const double turn = theta[i] / (2 * M_PI) + part_of_turn;
             theta[i] = 2 * M_PI * (turn - std::round(turn));
             step.sine.push_back(std::sin(theta[i]));
             step.cosine.push_back(std::cos(theta[i]));
@@ -823,8 +829,12 @@ struct Mamba3Head {
     std::vector<double> turned(std::vector<double> row, const Step& step, double sign = 1) const {
         for (int64_t i = 0; i < turning; ++i) {
             const double u = row[2 * i], v = row[2 * i + 1];
-            row[2 * i] = magnitudes ? u + v : u * step.cosine[i] - sign * v * step.sine[i];
-            row[2 * i + 1] = magnitudes ? u + v : sign * u * step.sine[i] + v * step.cosine[i];
+            if (magnitudes) { // of which a limit is 64 units at least, and in 16 bits much more
+                row[2 * i] = row[2 * i + 1] = (u + v) * (is_half(x.type) ? 1 : 1 + step.travelled[i] / 64);
+                continue;
+            }
+            row[2 * i] = u * step.cosine[i] - sign * v * step.sine[i];
+            row[2 * i + 1] = sign * u * step.sine[i] + v * step.cosine[i];
         }
         return row;
     }
@@ -882,7 +892,7 @@ void run_mamba3(const Mamba3Head& at, int64_t begin, int64_t end, Values& result
         k = own_k;
     }
     for (double& angle : theta)
-        angle = at.magnitudes ? 2 * M_PI : angle;
+        angle = at.magnitudes ? std::max(2 * M_PI, angle) : angle;
     const std::pair<const char*, const std::vector<double>&> states[] = {{"state", h}, {"angle", theta}, {"b", k}, {"x", x}};
     for (const auto& [which, values] : states)
         if (auto& to = result[name_of_state(which, true)]; !to.empty())

@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(table_threads) sequence_table_kernel(SequenceT
             }
             restart = restart_before;
             last = last_before;
-            int until = static_cast<int>((begin - (restart < 0 ? 0 : restart)) % segment);
+            int until = static_cast<int>((begin - (restart < 0 ? 0 : restart)) & (segment - 1)); // a power of two
             until = until == 0 ? 0 : segment - until; // steps until the next segment
             for (int64_t step = begin; step < end; ++step) {
                 const bool restarts = row.is_restart(step, last);

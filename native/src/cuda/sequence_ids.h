@@ -54,7 +54,8 @@ inline SequenceTable take_sequence_table(const SequenceShape& shape, const int32
     return table;
 }
 
-// Fills it. segment: steps of a segment of the scan, 0 for the table of the convolution. Nothing without seq_idx.
+// Fills it. segment: steps of a segment of the scan, a power of two; 0 for the table of the convolution. Nothing without
+// seq_idx.
 cudaError_t fill_sequence_table(const BackendContext& context, const SequenceShape& shape, const int32_t* seq_idx,
                                 const SequenceTable& table, int segment);
 

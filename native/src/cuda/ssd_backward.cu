@@ -97,6 +97,12 @@ SSM_DEVICE void load_gradient(const SsdBackwardParams& p, const Span& span, int6
     }
 }
 
+// A sum that a decay multiplies: none of it, not even NaN, where that is zero.
+template <typename R>
+SSM_DEVICE void scale(R& sum, R factor) {
+    sum = factor == 0 ? R(0) : factor * sum;
+}
+
 // Walks the chunks of a sequence: forward with states, backward with gradients.
 template <typename T>
 struct SsdWalk {
@@ -169,6 +175,7 @@ struct SsdWalk {
         read_steps(params, span, head, t, count, shared.steps);
         const SsdSteps<T, tile>& steps = shared.steps;
         const R total = steps.from_start(count - 1);
+        const R entry = steps.from_start(0); // not among the factors, whose 16 bits it might leave
         if (backward) {
             load_gradient<tile>(params, span, head, t, channels, count, shared.rows);
         } else {
@@ -183,7 +190,7 @@ struct SsdWalk {
                             padded_count, states.padded(), shared.states);
             __syncthreads();
             scale_tile<tile>(shared.states, padded_count, states.padded(), [&](int i) {
-                return i >= count ? R(0) : backward ? steps.from_start(i) : steps.s[i] * steps.between(i, count - 1);
+                return i >= count ? R(0) : backward ? steps.between(0, i) : steps.s[i] * steps.between(i, count - 1);
             });
             __syncthreads();
             TileSums<T, tile> added;
@@ -192,6 +199,9 @@ struct SsdWalk {
                                                                      channels.padded(), states.padded(), padded_count);
             added.each([&](R sum, int p, int n) {
                 if (p < channels.count && n < states.count) {
+                    if (backward) {
+                        scale(sum, entry);
+                    }
                     const int64_t own = p * params.states + first + n;
                     next[own] = total == 0
                                     ? sum
@@ -337,7 +347,6 @@ struct SsdBackwardBlock {
 
     SSM_DEVICE R to_end(int j) const { return j < count ? shared.steps.between(j, count - 1) : R(0); }
     SSM_DEVICE R from_start(int i) const { return i < count ? shared.steps.from_start(i) : R(0); }
-    SSM_DEVICE static void scale(R& sum, R factor) { sum = factor == 0 ? R(0) : factor * sum; }
 
     SSM_DEVICE R skip(int i, int64_t p) const {
         const R* const d = static_cast<const R*>(params.d);

@@ -38,7 +38,7 @@ struct CausalConvWork {
 // Whether sums step by step take less time than transforms. The factor is what an operation of a transform takes over that
 // of a sum.
 inline bool is_direct_faster(const ConvolutionCut& cut, int64_t steps) {
-    constexpr double factor = 3.4;
+    constexpr double factor = 2.4;
     const double segments = static_cast<double>((steps + cut.step - 1) / cut.step);
     const double direct = static_cast<double>(cut.past + 1 + cut.future) * static_cast<double>((steps + 15) / 16 * 16);
     return direct < factor * segments * static_cast<double>(cut.length) * (log2_of(cut.length) + 6);

@@ -1232,6 +1232,7 @@ Reference causal_conv1d_backward(const Problem& problem) {
 struct LongConvolutionRow {
     std::vector<double> x, g; // x with the state's steps before it; post_gate grad_y where there is a grad_y
     int64_t taps, head, history, length, row, state;
+    int64_t before; // steps before the sequence that there are
     const Tensor &k, *k_reverse, *d, *pre_gate, *post_gate;
     double d_of_head, unit, rounding, k_norm = 0, x_norm = 0, g_norm = 0;
 
@@ -1243,6 +1244,7 @@ struct LongConvolutionRow {
         const Tensor *initial = find(problem.inputs, "initial_state"), *grad_y = find(problem.inputs, "grad_y");
         row = (segment.batch * u.shape[1] + head) * u.shape[2] + segment.begin;
         state = (segment.state_row * u.shape[1] + head) * history;
+        before = initial ? history : 0;
         d_of_head = d ? d->values[head].real() : 0;
         unit = roundoff(state_type(u.type));
         rounding = unit * 2 * (10 + std::log2(1.0 + static_cast<double>(length + taps)));
@@ -1271,13 +1273,13 @@ struct LongConvolutionRow {
         return lag >= 0 ? k.values[head * taps + lag].real() : k_reverse->values[head * taps - 1 - lag].real();
     }
     double at(int64_t t) const { return t < -history || t >= length ? 0 : x[t + history]; }
-    // Lags from here on, and up to `past` of the taps.
+    // That of the tap that meets the latest step.
     int64_t first_lag() const { return k_reverse ? -taps : 0; }
     // The sum before post_gate, and what it may be off by.
     double sum(int64_t t, double& limit) const {
         double value = d_of_head * at(t);
         limit = rounding * k_norm * x_norm + 3 * unit * std::abs(value);
-        for (int64_t lag = std::max(first_lag(), t - length + 1); lag <= std::min(taps - 1, t + history); ++lag)
+        for (int64_t lag = std::max(first_lag(), t - length + 1); lag <= std::min(taps - 1, t + before); ++lag)
             value += tap(lag) * at(t - lag);
         limit += 3 * unit * std::abs(value);
         return value;
@@ -1325,7 +1327,8 @@ Reference causal_conv_backward(const Problem& problem) {
             off_by += row.rounding * row.x_norm * row.g_norm;
             for (int64_t t = 0; t < row.length; ++t) {
                 of_d += row.g[t] * row.at(t);
-                for (int64_t lag = row.first_lag(); lag < taps; ++lag)
+                for (int64_t lag = std::max(row.first_lag(), t - row.length + 1); lag <= std::min(taps - 1, t + row.before);
+                     ++lag)
                     of_taps[lag >= 0 ? lag : taps - 1 - lag] += row.g[t] * row.at(t - lag);
                 if (grad_post_gate) {
                     double limit;

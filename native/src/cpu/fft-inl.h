@@ -241,30 +241,57 @@ struct Chunk {
     }
 };
 
-// Points of a row times exp(+-2 pi i turns p): its root becomes that of block 1, or comes back.
-template <bool forward, class Lane>
-void twist(Lane* re, Lane* im, int64_t points, double turns) {
-    constexpr int64_t n = lanes_of<Lane>(), fine = std::max<int64_t>(64, n), most = fft_row_points / 64;
-    constexpr double turn = 6.283185307179586476925286766559;
-    alignas(64) Lane low_re[fine], low_im[fine], high[2 * most];
-    for (int64_t p = 0; p < fine; ++p) {
-        low_re[p] = static_cast<Lane>(std::cos(turn * turns * static_cast<double>(p)));
-        low_im[p] = static_cast<Lane>(std::sin(turn * turns * static_cast<double>(p)));
+// Points of a row times exp(+-2 pi i turns p): its root becomes that of block 1, or comes back. The factors are products of
+// two, of which one counts points and the other runs of points.
+template <class Lane>
+class Twist {
+  public:
+    Twist(int64_t points, double turns) : runs(points / fine) {
+        if (runs == 0)
+            return;
+        fill(turns, fine, low_re, low_im, 1);
+        fill(turns * fine, runs, high, high + 1, 2);
     }
-    for (int64_t i = 0; i < points / fine; ++i) {
-        const double whole = turns * static_cast<double>(i * fine), part = whole - std::floor(whole);
-        high[2 * i] = static_cast<Lane>(std::cos(turn * part));
-        high[2 * i + 1] = static_cast<Lane>(std::sin(turn * part));
-    }
-    for (int64_t i = 0; i < points / fine; ++i) {
-        const Point<Lane> h = broadcast_point(high + 2 * i);
-        for (int64_t p = 0; p < fine; p += n) {
-            Lane *const r = re + i * fine + p, *const m = im + i * fine + p;
-            const Point<Lane> w = multiply(h, load_point(low_re + p, low_im + p)), x = load_point(r, m);
-            store_point(forward ? multiply(x, w) : multiply_conjugate(x, w), r, m);
+    template <bool forward>
+    void apply(Lane* re, Lane* im) const {
+        constexpr int64_t n = lanes_of<Lane>();
+        for (int64_t i = 0; i < runs; ++i) {
+            const Point<Lane> h = broadcast_point(high + 2 * i);
+            for (int64_t p = 0; p < fine; p += n) {
+                Lane *const r = re + i * fine + p, *const m = im + i * fine + p;
+                const Point<Lane> w = multiply(h, load_point(low_re + p, low_im + p)), x = load_point(r, m);
+                store_point(forward ? multiply(x, w) : multiply_conjugate(x, w), r, m);
+            }
         }
     }
-}
+
+  private:
+    static constexpr int64_t fine = 64, most_runs = fft_row_points / fine;
+    static_assert(fine % lanes_of<Lane>() == 0);
+
+    // exp(2 pi i turns k) for k below count. In double a product's error stays far below float's; double has no such room.
+    static void fill(double turns, int64_t count, Lane* re, Lane* im, int64_t step) {
+        constexpr double turn = 6.283185307179586476925286766559;
+        const double part = turns - std::floor(turns);
+        const double once_re = std::cos(turn * part), once_im = std::sin(turn * part);
+        double now_re = 1, now_im = 0;
+        for (int64_t k = 0; k < count; ++k) {
+            if (sizeof(Lane) == 8 && k > 0) {
+                const double whole = part * static_cast<double>(k), rest = whole - std::floor(whole);
+                now_re = std::cos(turn * rest);
+                now_im = std::sin(turn * rest);
+            }
+            re[k * step] = static_cast<Lane>(now_re);
+            im[k * step] = static_cast<Lane>(now_im);
+            const double next = now_re * once_re - now_im * once_im;
+            now_im = now_re * once_im + now_im * once_re;
+            now_re = next;
+        }
+    }
+
+    const int64_t runs;
+    alignas(64) Lane low_re[fine], low_im[fine], high[2 * most_runs];
+};
 
 // A transform forward, a visit of the points, and the way back.
 //     fill(p, count, to)      real numbers [p, p + count) of the signal, p below 2 N
@@ -305,10 +332,11 @@ void run_fft(const FftShape& fft, Lane* re, Lane* im, Lane* tiles, int threads, 
     const Lane* const table = fft_tail_table<Lane>(length, n);
     const auto run_row = [&](int64_t row) HWY_ATTR {
         Lane *const row_re = re + row * length, *const row_im = im + row * length;
-        const double turns = (fft_block_angle(rows + row) - 0.25) / static_cast<double>(length);
+        // One row is block 1 already and needs no twist.
+        const Twist<Lane> twist(rows > 1 ? length : 0, (fft_block_angle(rows + row) - 0.25) / static_cast<double>(length));
         if constexpr (has_forward) {
             if (rows > 1)
-                twist<true>(row_re, row_im, length, turns);
+                twist.template apply<true>(row_re, row_im);
             run_passes<true>(row_re, row_im, length, n, 1);
         }
         Chunk<Lane> chunk;
@@ -323,7 +351,7 @@ void run_fft(const FftShape& fft, Lane* re, Lane* im, Lane* tiles, int threads, 
         if constexpr (has_inverse) {
             run_passes<false>(row_re, row_im, length, n, 1);
             if (rows > 1)
-                twist<false>(row_re, row_im, length, turns);
+                twist.template apply<false>(row_re, row_im);
         }
     };
     if (rows == 1)

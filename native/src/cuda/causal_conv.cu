@@ -353,10 +353,9 @@ __global__ void __launch_bounds__(convolution_threads) causal_conv_rows_kernel(R
 
 // last_state: the last K-1 steps of x.
 template <typename T>
-__global__ void causal_conv_state_kernel(Convolution convolution, void* last_state) {
+__global__ void causal_conv_state_kernel(Convolution convolution, void* last_state, int64_t count) {
     using R = Compute<T>;
     const int64_t history = convolution.taps - 1, heads = convolution.shape.channels;
-    const int64_t count = convolution.shape.state_rows() * heads * history;
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
          i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
         const int64_t state = i / history;
@@ -491,7 +490,7 @@ int32_t run_causal_conv(BackendContext* context, const CausalConvParams& p, uint
     convolution.before = true;
     const int64_t states = p.shape.state_rows() * heads * (p.taps - 1);
     return status_of(launch(causal_conv_state_kernel<T>, dim3(grid_of((states + 255) / 256)), dim3(256), 0, context->stream,
-                            convolution, p.last_state),
+                            convolution, p.last_state, states),
                      "causal_conv");
 }
 

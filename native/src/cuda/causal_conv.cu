@@ -136,7 +136,7 @@ struct SegmentView {
 
 // A transform in shared memory from the steps to the steps.
 template <typename T>
-__global__ void __launch_bounds__(convolution_threads)
+__global__ void __launch_bounds__(convolution_threads, convolution_blocks<Compute<T>>)
     causal_conv_kernel(Convolution convolution, const Complex<Compute<T>>* spectra) {
     using R = Compute<T>;
     Complex<R>* const shared = shared_points<R>();
@@ -206,7 +206,8 @@ SSM_DEVICE void store_tap(const Convolution& convolution, const Kernels& kernels
 
 // Steps or kernels to points in memory, through the levels that split rows, or from there back. A block takes a few columns.
 template <typename T>
-__global__ void __launch_bounds__(convolution_threads) causal_conv_columns_kernel(ColumnsArguments<Compute<T>> arguments) {
+__global__ void __launch_bounds__(convolution_threads, convolution_blocks<Compute<T>>)
+    causal_conv_columns_kernel(ColumnsArguments<Compute<T>> arguments) {
     using R = Compute<T>;
     Complex<R>* const shared = shared_points<R>();
     const Convolution& convolution = arguments.convolution;
@@ -302,7 +303,7 @@ struct FftRow {
 };
 
 template <typename R>
-__global__ void __launch_bounds__(convolution_threads) causal_conv_rows_kernel(Rows<R> arguments) {
+__global__ void __launch_bounds__(convolution_threads, convolution_blocks<R>) causal_conv_rows_kernel(Rows<R> arguments) {
     Complex<R>* const shared = shared_points<R>();
     const FftShape& fft = arguments.fft;
     const int length = static_cast<int>(fft.row_length);

@@ -12,7 +12,16 @@ namespace ssm {
 // (1, sums step by step, is the CPU's alone; 2 is the default here.)
 constexpr int64_t convolution_path_columns = 3;
 
-constexpr int convolution_threads = 512;
+// A block's threads, and how many blocks' registers a multiprocessor holds: three blocks of float32 have the shared memory
+// of an sm_90 and wait at their barriers by turns; an sm_75 has the memory of one.
+constexpr int convolution_threads = 256;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+template <typename R>
+constexpr int convolution_blocks = 2;
+#else
+template <typename R>
+constexpr int convolution_blocks = sizeof(R) == 4 ? 3 : 2;
+#endif
 
 // What is transformed, and what becomes of it: the steps of `source` times its gate, convolved with the kernels (adjoint:
 // with the kernels turned round in time). To the sums come d times the source and the tail; the targets get them times their

@@ -66,9 +66,10 @@ struct CausalConv : Call<CausalConvParams> {
         plan.add_compact(params.last_state, *last_state);
     }
 
-    ConvolutionCut cut() const {
-        return cut_convolution(params.shape.length, params.taps, bool(*k_reverse), bool(*initial_state),
-                               params.spectrum_length, bool(*spectrum));
+    int64_t sequences() const { return params.shape.sequences; }
+    TransformCut cut() const {
+        return cut_transforms(params.shape.length, params.shape.sequences, params.taps, bool(*k_reverse),
+                              bool(*initial_state), params.spectrum_length, bool(*spectrum));
     }
 };
 
@@ -91,16 +92,17 @@ extern "C" int32_t ssm_causal_conv_spectrum_length(ssm_context* context, const s
         wanted.spectrum = nullptr;
         const CausalConv call(self, wanted, Purpose::query, false);
         if (call.is_empty()) {
-            answer = ConvolutionCut::least_length;
+            answer = TransformCut::least_length;
             return;
         }
         // All taps have a place in a spectrum, however few steps there are.
         const int64_t taps = call.k->shape[1];
         const bool has_reverse = bool(*call.k_reverse);
-        const int64_t least = std::max(power_of_two_from(has_reverse ? 2 * taps : taps), ConvolutionCut::least_length);
-        const ConvolutionCut cut = cut_convolution(call.u->shape[2], taps, has_reverse, bool(*call.initial_state), 0, true);
-        if (std::max(cut.length, least) > ConvolutionCut::most_length) {
-            fail_argument("k", "taps that a transform of " + std::to_string(ConvolutionCut::most_length) + " numbers holds",
+        const int64_t least = std::max(power_of_two_from(has_reverse ? 2 * taps : taps), TransformCut::least_length);
+        const TransformCut cut =
+            cut_transforms(call.u->shape[2], call.sequences(), taps, has_reverse, bool(*call.initial_state), 0, true);
+        if (std::max(cut.length, least) > TransformCut::most_length) {
+            fail_argument("k", "taps that a transform of " + std::to_string(TransformCut::most_length) + " numbers holds",
                           std::to_string(taps));
         }
         answer = std::max(cut.length, least);

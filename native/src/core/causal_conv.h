@@ -24,9 +24,9 @@ inline void expect_no_state(const Tensor& k_reverse, std::initializer_list<const
 }
 
 // The longest transform holds what an output sees.
-inline void expect_reach(const ConvolutionCut& cut, int64_t taps) {
-    if (cut.length == 0 || cut.length > ConvolutionCut::most_length || cut.step < 1) {
-        fail_argument("k", "taps that a transform of " + std::to_string(ConvolutionCut::most_length) + " numbers holds",
+inline void expect_reach(const TransformCut& cut, int64_t taps) {
+    if (cut.length == 0 || cut.length > TransformCut::most_length || cut.step < 1) {
+        fail_argument("k", "taps that a transform of " + std::to_string(TransformCut::most_length) + " numbers holds",
                       std::to_string(taps));
     }
 }
@@ -38,12 +38,12 @@ inline int64_t expect_spectrum(const Tensor& spectrum, int64_t heads, int64_t ta
     expect_rank(spectrum, 2);
     const int64_t length = spectrum.shape[1], least = has_reverse ? 2 * taps : taps;
     expect_shape(spectrum, {heads, length});
-    if (length < std::max(least, ConvolutionCut::least_length) || length > ConvolutionCut::most_length ||
+    if (length < std::max(least, TransformCut::least_length) || length > TransformCut::most_length ||
         (length & (length - 1)) != 0) {
         fail_argument(spectrum.name,
                       "a power of two from " +
-                          std::to_string(power_of_two_from(std::max(least, ConvolutionCut::least_length))) + " to " +
-                          std::to_string(ConvolutionCut::most_length) + " numbers of each head",
+                          std::to_string(power_of_two_from(std::max(least, TransformCut::least_length))) + " to " +
+                          std::to_string(TransformCut::most_length) + " numbers of each head",
                       std::to_string(length));
     }
     return length;

@@ -63,7 +63,8 @@ struct CausalConvBackward : Call<CausalConvBackwardParams> {
                 {{grad_last_state, grad_initial_state}, {&absent, grad_k}, {&absent, grad_k_reverse}, {&absent, grad_d}});
             return;
         }
-        expect_reach(cut_convolution(length, params.taps, bool(*k_reverse), *initial_state || *grad_initial_state, 0, false),
+        expect_reach(cut_transforms(length, shape.sequences, params.taps, bool(*k_reverse),
+                                    *initial_state || *grad_initial_state, 0, false),
                      params.taps);
         shape.layout = Layout::time_contiguous;
         plan.add(params.u, *u, shape.layout);

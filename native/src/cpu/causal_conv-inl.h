@@ -74,7 +74,7 @@ struct Signal {
         }
         clear(end);
     }
-    // Places [p, p + count) of a segment from step s on (ConvolutionCut), of which `past` before it are seen.
+    // Places [p, p + count) of a segment from step s on (TransformCut), of which `past` before it are seen.
     void read_window(int64_t s, int64_t past, int64_t length, int64_t p, int64_t count, Lane* to) const {
         const int64_t ahead = std::clamp<int64_t>(length - past - p, 0, count);
         if (ahead > 0)
@@ -94,9 +94,9 @@ HWY_INLINE S* steps_of(const Sequence& s, int64_t batch, int64_t head, int64_t b
 template <class Lane>
 struct Taps {
     const Lane *k, *k_reverse;
-    ConvolutionCut cut;
+    TransformCut cut;
 
-    Taps(const void* k_of_all, const void* k_reverse_of_all, int64_t taps, int64_t head, const ConvolutionCut& cut)
+    Taps(const void* k_of_all, const void* k_reverse_of_all, int64_t taps, int64_t head, const TransformCut& cut)
         : k(static_cast<const Lane*>(k_of_all) + head * taps),
           k_reverse(k_reverse_of_all ? static_cast<const Lane*>(k_reverse_of_all) + head * taps : nullptr), cut(cut) {}
 

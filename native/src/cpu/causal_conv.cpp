@@ -30,7 +30,7 @@ class CausalConv {
             run_fft_heads();
         if (p.last_state)
             parallel_for(p.shape.state_rows() * heads, threads, [&](int64_t state) {
-                const ConvolutionSegment sequence = sequence_of(p.shape, state / heads);
+                const TransformSegment sequence = sequence_of(p.shape, state / heads);
                 signal_of(sequence, state % heads)
                     .read(SSM_MUTATE("causal_conv.cpu.late_state", sequence.steps - history, sequence.steps - history + 1),
                           history, Lane{1}, static_cast<Lane*>(p.last_state) + state * history);
@@ -38,7 +38,7 @@ class CausalConv {
     }
 
   private:
-    Signal<S> signal_of(const ConvolutionSegment& at, int64_t head) const {
+    Signal<S> signal_of(const TransformSegment& at, int64_t head) const {
         Signal<S> x;
         x.data = steps_of<S>(p.u, at.batch, head, at.begin);
         x.gate = steps_of<S>(p.pre_gate, at.batch, head, at.begin);
@@ -50,7 +50,7 @@ class CausalConv {
     }
 
     // y of steps [t, t + count) out of the sums.
-    void finish(const ConvolutionSegment& at, int64_t head, const Signal<S>& x, int64_t t, int64_t count, const Lane* sums) {
+    void finish(const TransformSegment& at, int64_t head, const Signal<S>& x, int64_t t, int64_t count, const Lane* sums) {
         S* const y = steps_of<S>(p.y, at.batch, head, at.begin);
         const S* const gate = steps_of<S>(p.post_gate, at.batch, head, at.begin);
         const auto d = constant<RealVector<Lane>>(p.d ? static_cast<const Lane*>(p.d)[head] : Lane{0});
@@ -73,10 +73,10 @@ class CausalConv {
                     make_spectrum(work, Taps<Lane>(p.k, p.k_reverse, p.taps, first + head, cut), re, re + cut.points(),
                                   tiles, inner, spectra + head * cut.length);
                 });
-            const int64_t segments = convolution_segments(p.shape, cut);
+            const int64_t segments = transform_segments(p.shape, cut);
             for_each_transform(group * segments, [&](int64_t task, Lane* re, Lane* tiles, int inner) {
                 const int64_t head = task / segments;
-                ConvolutionSegment segment;
+                TransformSegment segment;
                 if (!find_segment(p.shape, cut, task % segments, segment))
                     return;
                 const Lane* const spectrum = p.spectrum ? static_cast<const Lane*>(p.spectrum) + (first + head) * cut.length
@@ -99,8 +99,7 @@ class CausalConv {
         }
     }
 
-    void run_segment(const ConvolutionSegment& segment, int64_t head, const Lane* spectrum, Lane* re, Lane* tiles,
-                     int inner) {
+    void run_segment(const TransformSegment& segment, int64_t head, const Lane* spectrum, Lane* re, Lane* tiles, int inner) {
         const Signal<S> x = signal_of(segment, head);
         const int64_t s = segment.from, count = std::min(cut.step, segment.steps - s);
         const int64_t past = SSM_MUTATE("causal_conv.cpu.short_history", cut.past, cut.past / 2);
@@ -121,7 +120,7 @@ class CausalConv {
             Lane *const weights = own + worker * work.own_numbers, *const in = weights + work.window_numbers();
             Lane* const sums = in + work.steps_numbers();
             const int64_t row = task % rows, head = task / rows;
-            const ConvolutionSegment sequence = sequence_of(p.shape, row);
+            const TransformSegment sequence = sequence_of(p.shape, row);
             const Signal<S> x = signal_of(sequence, head);
             Taps<Lane>(p.k, p.k_reverse, p.taps, head, cut).line_up(false, weights);
             std::fill_n(in, work.steps_numbers(), Lane{0});
@@ -136,7 +135,7 @@ class CausalConv {
 
     const CausalConvParams& p;
     const CausalConvWork& work;
-    const ConvolutionCut& cut;
+    const TransformCut& cut;
     const int threads;
     const int64_t history; // steps of a state
     const int64_t heads;
@@ -154,7 +153,7 @@ void causal_conv_run(const CausalConvParams& p, const CausalConvWork& work, int 
 template <class Lane>
 void run_plan(const CausalConvPlanParams& p, const CausalConvWork& work, int threads) {
     Lane* const scratch = static_cast<Lane*>(p.workspace.data);
-    const ConvolutionCut& cut = work.cut;
+    const TransformCut& cut = work.cut;
     const auto run = [&](int64_t head, Lane* re, Lane* tiles, int inner) {
         make_spectrum(work, Taps<Lane>(p.k, p.k_reverse, p.taps, head, cut), re, re + cut.points(), tiles, inner,
                       static_cast<Lane*>(p.spectrum) + head * cut.length);
@@ -188,18 +187,18 @@ HWY_EXPORT(causal_conv_plan_run);
 
 CausalConvWork plan(const BackendContext& context, const CausalConvParams& p) {
     const int64_t path = context.options.get("causal_conv.path");
-    const ConvolutionCut cut =
-        cut_convolution(p.shape.length, p.taps, p.k_reverse, p.initial_state,
-                        p.spectrum ? p.spectrum_length : context.options.get("causal_conv.tile"), p.spectrum);
-    return plan_causal_conv(cut, path, p.shape.length, p.spectrum ? 0 : p.shape.channels, 1, context.threads,
-                            size_of(state_type(p.type)));
+    const TransformCut cut =
+        cut_transforms(p.shape.length, p.shape.sequences, p.taps, p.k_reverse, p.initial_state,
+                       p.spectrum ? p.spectrum_length : context.options.get("causal_conv.tile"), p.spectrum);
+    return plan_causal_conv(cut, path, p.shape.length, p.shape.sequences, p.spectrum ? 0 : p.shape.channels, 1,
+                            context.threads, size_of(state_type(p.type)));
 }
 
 // What an output sees of a head, and nothing of a signal: transforms always.
 CausalConvWork plan(const BackendContext& context, const CausalConvPlanParams& p) {
-    const ConvolutionCut cut = cut_convolution(p.spectrum_length, p.taps, p.k_reverse, false, p.spectrum_length, true);
+    const TransformCut cut = cut_transforms(p.spectrum_length, 0, p.taps, p.k_reverse, false, p.spectrum_length, true);
     const int64_t path = context.options.get("causal_conv.path");
-    return plan_causal_conv(cut, path == causal_conv_path_columns ? path : causal_conv_path_fft, p.spectrum_length, 0, 1,
+    return plan_causal_conv(cut, path == causal_conv_path_columns ? path : causal_conv_path_fft, p.spectrum_length, 0, 0, 1,
                             context.threads, size_of(p.type));
 }
 

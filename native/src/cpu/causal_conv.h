@@ -16,7 +16,7 @@ enum CausalConvPath : int64_t {
 };
 
 struct CausalConvWork {
-    ConvolutionCut cut;
+    TransformCut cut;
     FftShape fft;
     bool direct;
     int64_t workers;
@@ -37,21 +37,23 @@ struct CausalConvWork {
 
 // Whether sums step by step take less time than transforms. The factor is what an operation of a transform takes over that
 // of a sum.
-inline bool is_direct_faster(const ConvolutionCut& cut, int64_t steps) {
+inline bool is_direct_faster(const TransformCut& cut, int64_t steps, int64_t sequences) {
     constexpr double factor = 2.4;
-    const double segments = static_cast<double>((steps + cut.step - 1) / cut.step);
-    const double direct = static_cast<double>(cut.past + 1 + cut.future) * static_cast<double>((steps + 15) / 16 * 16);
+    const double segments = static_cast<double>(count_segments(steps, sequences, cut.step));
+    const double direct =
+        static_cast<double>(cut.past + 1 + cut.future) * static_cast<double>((steps + 15) / 16 * 16 + 8 * sequences);
     return direct < factor * segments * static_cast<double>(cut.length) * (log2_of(cut.length) + 6);
 }
 
 // heads: whose spectra are kept, as many as a quarter of a gigabyte holds. buffers: transforms that a worker holds at once.
-inline CausalConvWork plan_causal_conv(const ConvolutionCut& cut, int64_t path, int64_t steps, int64_t heads,
-                                       int64_t buffers, int threads, int64_t element_bytes) {
+inline CausalConvWork plan_causal_conv(const TransformCut& cut, int64_t path, int64_t steps, int64_t sequences,
+                                       int64_t heads, int64_t buffers, int threads, int64_t element_bytes) {
     constexpr int64_t kept_bytes = int64_t{1} << 28;
     CausalConvWork work = {};
     work.cut = cut;
     work.fft = FftShape::of(cut.points(), path == causal_conv_path_columns);
-    work.direct = path == causal_conv_path_direct || (path == causal_conv_path_default && is_direct_faster(cut, steps));
+    work.direct =
+        path == causal_conv_path_direct || (path == causal_conv_path_default && is_direct_faster(cut, steps, sequences));
     work.workers = FftShape::workers(threads);
     if (work.direct) {
         work.own_numbers = 2 * work.window_numbers() + 3 * work.steps_numbers();
@@ -64,7 +66,7 @@ inline CausalConvWork plan_causal_conv(const ConvolutionCut& cut, int64_t path, 
 }
 
 // The whole of a sequence.
-inline ConvolutionSegment sequence_of(const SequenceShape& shape, int64_t row) {
+inline TransformSegment sequence_of(const SequenceShape& shape, int64_t row) {
     const int64_t begin = shape.cu_seqlens ? shape.cu_seqlens[row] : 0;
     const int64_t end = shape.cu_seqlens ? shape.cu_seqlens[row + 1] : shape.length;
     return {shape.cu_seqlens ? 0 : row, row, begin, end - begin, 0};

@@ -45,7 +45,7 @@ class CausalConvBackward {
     const Lane* state_row(const void* states, int64_t row) const {
         return states ? static_cast<const Lane*>(states) + (row * heads + head) * history : nullptr;
     }
-    Signal<S> x_of(const ConvolutionSegment& at) const {
+    Signal<S> x_of(const TransformSegment& at) const {
         Signal<S> x;
         x.data = steps_of<S>(p.u, at.batch, head, at.begin);
         x.gate = steps_of<S>(p.pre_gate, at.batch, head, at.begin);
@@ -54,7 +54,7 @@ class CausalConvBackward {
         x.high = at.steps;
         return x;
     }
-    Signal<S> g_of(const ConvolutionSegment& at) const {
+    Signal<S> g_of(const TransformSegment& at) const {
         Signal<S> g;
         g.data = steps_of<S>(p.grad_y, at.batch, head, at.begin);
         g.gate = steps_of<S>(p.post_gate, at.batch, head, at.begin);
@@ -76,7 +76,7 @@ class CausalConvBackward {
     // grad_d: sums of blocks in the compute type, of all blocks in double.
     void sum_products() const {
         double total = 0;
-        for_each_sequence([&](const ConvolutionSegment& at) {
+        for_each_sequence([&](const TransformSegment& at) {
             const Signal<S> x = x_of(at), g = g_of(at);
             for (int64_t t = 0; t < at.steps; t += CausalConvWork::direct_steps) {
                 V sum = constant<V>(0);
@@ -91,7 +91,7 @@ class CausalConvBackward {
     }
 
     // grad_post_gate of steps [t, t + count) out of the sums.
-    void finish_sum(const ConvolutionSegment& at, const Signal<S>& x, int64_t t, int64_t count, const Lane* sums) const {
+    void finish_sum(const TransformSegment& at, const Signal<S>& x, int64_t t, int64_t count, const Lane* sums) const {
         const S* const grad_y = steps_of<S>(p.grad_y, at.batch, head, at.begin);
         S* const to = steps_of<S>(p.grad_post_gate, at.batch, head, at.begin);
         const V own_d = d();
@@ -104,7 +104,7 @@ class CausalConvBackward {
     }
 
     // grad_u and grad_pre_gate, or grad_initial_state, of steps [t, t + count) out of sign times the sums.
-    void finish_x(const ConvolutionSegment& at, const Signal<S>& g, int64_t t, int64_t count, Lane sign,
+    void finish_x(const TransformSegment& at, const Signal<S>& g, int64_t t, int64_t count, Lane sign,
                   const Lane* sums) const {
         const Lane* const last = state_row(p.grad_last_state, at.row);
         const int64_t moved = history - at.steps; // the place of step t in the last state is t + moved
@@ -164,7 +164,7 @@ class CausalConvBackward {
             make_spectrum(work, taps, re, im, tiles, inner, spectrum);
         if (wants_taps)
             std::fill_n(sums, length, Lane{0});
-        for_each_sequence([&](const ConvolutionSegment& at) {
+        for_each_sequence([&](const TransformSegment& at) {
             const Signal<S> x = x_of(at), g = g_of(at);
             for (int64_t s = 0; s < at.steps; s += cut.step) {
                 const int64_t count = std::min(cut.step, at.steps - s);
@@ -199,7 +199,7 @@ class CausalConvBackward {
     }
 
     // X of a segment is kept; the sum before post_gate goes on.
-    void run_x(const ConvolutionSegment& at, const Signal<S>& x, int64_t s, int64_t count, Lane* re, Lane* im, Lane* kept,
+    void run_x(const TransformSegment& at, const Signal<S>& x, int64_t s, int64_t count, Lane* re, Lane* im, Lane* kept,
                const Lane* spectrum) {
         const int64_t points = cut.points();
         const auto fill = [&](int64_t place, int64_t some, Lane* to) {
@@ -226,7 +226,7 @@ class CausalConvBackward {
     }
 
     // G of a segment, with zeros around it, meets the kept X; where the segment is the whole sequence, grad_x goes on.
-    void run_g(const ConvolutionSegment& at, const Signal<S>& whole, int64_t s, int64_t count, Lane* re, Lane* im,
+    void run_g(const TransformSegment& at, const Signal<S>& whole, int64_t s, int64_t count, Lane* re, Lane* im,
                const Lane* kept, Lane* sums, const Lane* spectrum) {
         const int64_t points = cut.points();
         Signal<S> g = whole;
@@ -267,7 +267,7 @@ class CausalConvBackward {
     }
 
     // grad_x of steps from s on: what an output sees of earlier steps, its gradient sees of later ones.
-    void run_overlapping_g(const ConvolutionSegment& at, const Signal<S>& g, int64_t s, int64_t count, Lane* re, Lane* im,
+    void run_overlapping_g(const TransformSegment& at, const Signal<S>& g, int64_t s, int64_t count, Lane* re, Lane* im,
                            const Lane* spectrum) {
         const int64_t before = SSM_MUTATE("causal_conv_backward.cpu.swapped_reach", cut.future, cut.past);
         run_fft<true, true>(
@@ -290,7 +290,7 @@ class CausalConvBackward {
                     *const out = other + work.steps_numbers();
         std::fill_n(sums, work.window_numbers(), Lane{0});
         std::fill_n(in, 2 * work.steps_numbers(), Lane{0});
-        for_each_sequence([&](const ConvolutionSegment& at) {
+        for_each_sequence([&](const TransformSegment& at) {
             const Signal<S> x = x_of(at), g = g_of(at);
             for (int64_t t = 0; t < at.steps && (wants_taps || wants_sum); t += steps) {
                 const int64_t count = std::min(steps, at.steps - t);
@@ -321,7 +321,7 @@ class CausalConvBackward {
 
     const CausalConvBackwardParams& p;
     const CausalConvWork& work;
-    const ConvolutionCut& cut;
+    const TransformCut& cut;
     const int64_t head, heads;
     const int64_t history; // steps of a state
     const Taps<Lane> taps;
@@ -362,11 +362,12 @@ namespace {
 HWY_EXPORT(causal_conv_backward_run);
 
 CausalConvWork plan(const BackendContext& context, const CausalConvBackwardParams& p) {
-    const ConvolutionCut cut = cut_convolution(p.shape.length, p.taps, p.k_reverse, p.initial_state || p.grad_initial_state,
-                                               context.options.get("causal_conv_backward.tile"), false);
+    const TransformCut cut =
+        cut_transforms(p.shape.length, p.shape.sequences, p.taps, p.k_reverse, p.initial_state || p.grad_initial_state,
+                       context.options.get("causal_conv_backward.tile"), false);
     constexpr int64_t buffers = 4; // a transform, the kept one, the sums, the spectrum
-    return plan_causal_conv(cut, context.options.get("causal_conv_backward.path"), p.shape.length, 0, buffers,
-                            context.threads, size_of(state_type(p.type)));
+    return plan_causal_conv(cut, context.options.get("causal_conv_backward.path"), p.shape.length, p.shape.sequences, 0,
+                            buffers, context.threads, size_of(state_type(p.type)));
 }
 
 } // namespace

@@ -1,4 +1,4 @@
-// The long causal convolution of each head through transforms (primitives/fft.h), in overlapping segments (ConvolutionCut).
+// The long causal convolution of each head through transforms (primitives/fft.h), in overlapping segments (TransformCut).
 //
 // A transform of up to 64 KiB is one block's: it reads the steps of a segment and those before it, goes to the spectrum and
 // back in shared memory, eight points of a thread in registers, and writes the steps; the values are multiplied by the
@@ -31,12 +31,12 @@ SSM_DEVICE Complex<R>* shared_points() {
 }
 
 template <typename T>
-SSM_DEVICE Compute<T> load_step(const Sequence& sequence, const ConvolutionSegment& segment, int64_t head, int64_t t) {
+SSM_DEVICE Compute<T> load_step(const Sequence& sequence, const TransformSegment& segment, int64_t head, int64_t t) {
     return widen(static_cast<const T*>(
         sequence.data)[segment.batch * sequence.batch_stride + head * sequence.channel_stride + segment.begin + t]);
 }
 template <typename T>
-SSM_DEVICE void store_step(const Sequence& sequence, const ConvolutionSegment& segment, int64_t head, int64_t t,
+SSM_DEVICE void store_step(const Sequence& sequence, const TransformSegment& segment, int64_t head, int64_t t,
                            Compute<T> value) {
     static_cast<T*>(
         sequence.data)[segment.batch * sequence.batch_stride + head * sequence.channel_stride + segment.begin + t] =
@@ -49,10 +49,10 @@ struct SegmentView {
     using R = Compute<T>;
 
     const Convolution& convolution;
-    const ConvolutionCut& cut;
+    const TransformCut& cut;
     int64_t head;
     int64_t history; // steps of a state
-    ConvolutionSegment segment;
+    TransformSegment segment;
     int64_t count; // steps that come out
     bool exists;
 
@@ -94,7 +94,7 @@ struct SegmentView {
         const R value = load_step<T>(convolution.source, segment, head, t);
         return convolution.source_gate.data ? value * load_step<T>(convolution.source_gate, segment, head, t) : value;
     }
-    // What a place of the transform holds; see ConvolutionCut.
+    // What a place of the transform holds; see TransformCut.
     SSM_DEVICE R window(int64_t place) const {
         if (convolution.alone) {
             return place < count ? source(segment.from + place) : R(0);
@@ -136,7 +136,7 @@ struct SegmentView {
 
 // A transform in shared memory from the steps to the steps.
 template <typename T>
-__global__ void __launch_bounds__(convolution_threads, convolution_blocks<Compute<T>>)
+__global__ void __launch_bounds__(transform_threads, transform_blocks<Compute<T>>)
     causal_conv_kernel(Convolution convolution, const Complex<Compute<T>>* spectra) {
     using R = Compute<T>;
     Complex<R>* const shared = shared_points<R>();
@@ -181,7 +181,7 @@ struct ColumnsArguments {
 // A kernel of a head as a polynomial modulo X^length + 1: what a step takes from later ones has negative powers.
 template <typename R>
 SSM_DEVICE R tap_at(const Convolution& convolution, const Kernels& kernels, int64_t head, int64_t place) {
-    const ConvolutionCut& cut = convolution.cut;
+    const TransformCut& cut = convolution.cut;
     const int64_t from_end = cut.length - 1 - place;
     if (place <= cut.past) {
         return static_cast<const R*>(kernels.k)[head * convolution.taps + place];
@@ -193,7 +193,7 @@ SSM_DEVICE R tap_at(const Convolution& convolution, const Kernels& kernels, int6
 // The same for gradients. Taps that meet no step have none.
 template <typename R>
 SSM_DEVICE void store_tap(const Convolution& convolution, const Kernels& kernels, int64_t head, int64_t place, R value) {
-    const ConvolutionCut& cut = convolution.cut;
+    const TransformCut& cut = convolution.cut;
     const int64_t from_end = cut.length - 1 - place;
     if (kernels.grad_k && place < convolution.taps) {
         static_cast<R*>(kernels.grad_k)[head * convolution.taps + place] = place <= cut.past ? value : R(0);
@@ -206,7 +206,7 @@ SSM_DEVICE void store_tap(const Convolution& convolution, const Kernels& kernels
 
 // Steps or kernels to points in memory, through the levels that split rows, or from there back. A block takes a few columns.
 template <typename T>
-__global__ void __launch_bounds__(convolution_threads, convolution_blocks<Compute<T>>)
+__global__ void __launch_bounds__(transform_threads, transform_blocks<Compute<T>>)
     causal_conv_columns_kernel(ColumnsArguments<Compute<T>> arguments) {
     using R = Compute<T>;
     Complex<R>* const shared = shared_points<R>();
@@ -303,7 +303,7 @@ struct FftRow {
 };
 
 template <typename R>
-__global__ void __launch_bounds__(convolution_threads, convolution_blocks<R>) causal_conv_rows_kernel(Rows<R> arguments) {
+__global__ void __launch_bounds__(transform_threads, transform_blocks<R>) causal_conv_rows_kernel(Rows<R> arguments) {
     Complex<R>* const shared = shared_points<R>();
     const FftShape& fft = arguments.fft;
     const int length = static_cast<int>(fft.row_length);
@@ -372,7 +372,7 @@ unsigned grid_of(int64_t items) {
 // Eight points a thread, and whole warps.
 unsigned threads_for(int64_t points) {
     const int64_t wanted = (points / 8 + 31) / 32 * 32;
-    return static_cast<unsigned>(wanted < 32 ? 32 : wanted < convolution_threads ? wanted : convolution_threads);
+    return static_cast<unsigned>(wanted < 32 ? 32 : wanted < transform_threads ? wanted : transform_threads);
 }
 
 } // namespace
@@ -443,8 +443,8 @@ int32_t run_causal_conv(BackendContext* context, const CausalConvParams& p, uint
     Convolution convolution{};
     convolution.shape = p.shape;
     convolution.cut =
-        cut_convolution(p.shape.length, p.taps, p.k_reverse != nullptr, p.initial_state != nullptr,
-                        p.spectrum ? p.spectrum_length : context->options.get("causal_conv.tile"), p.spectrum != nullptr);
+        cut_transforms(p.shape.length, p.shape.sequences, p.taps, p.k_reverse != nullptr, p.initial_state != nullptr,
+                       p.spectrum ? p.spectrum_length : context->options.get("causal_conv.tile"), p.spectrum != nullptr);
     convolution.taps = p.taps;
     convolution.source = p.u;
     convolution.source_gate = p.pre_gate;
@@ -498,7 +498,7 @@ int32_t run_causal_conv(BackendContext* context, const CausalConvParams& p, uint
 template <typename R>
 int32_t run_causal_conv_plan(BackendContext* context, const CausalConvPlanParams& p) {
     Convolution convolution{};
-    convolution.cut = cut_convolution(p.spectrum_length, p.taps, p.k_reverse != nullptr, false, p.spectrum_length, true);
+    convolution.cut = cut_transforms(p.spectrum_length, 0, p.taps, p.k_reverse != nullptr, false, p.spectrum_length, true);
     convolution.taps = p.taps;
     convolution.heads = p.heads;
     const FftShape fft = fft_shape<R>(convolution.cut, context->options.get("causal_conv.path"));

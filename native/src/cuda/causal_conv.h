@@ -14,13 +14,13 @@ constexpr int64_t convolution_path_columns = 3;
 
 // A block's threads, and how many blocks' registers a multiprocessor holds: three blocks of float32 have the shared memory
 // of an sm_90 and wait at their barriers by turns; an sm_75 has the memory of one.
-constexpr int convolution_threads = 256;
+constexpr int transform_threads = 256;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 template <typename R>
-constexpr int convolution_blocks = 2;
+constexpr int transform_blocks = 2;
 #else
 template <typename R>
-constexpr int convolution_blocks = sizeof(R) == 4 ? 3 : 2;
+constexpr int transform_blocks = sizeof(R) == 4 ? 3 : 2;
 #endif
 
 // What is transformed, and what becomes of it: the steps of `source` times its gate, convolved with the kernels (adjoint:
@@ -28,7 +28,7 @@ constexpr int convolution_blocks = sizeof(R) == 4 ? 3 : 2;
 // gates. A gradient is this as well as an output: y has x for its source, grad_x has post_gate grad_y.
 struct Convolution {
     SequenceShape shape;
-    ConvolutionCut cut;
+    TransformCut cut;
     int64_t taps;
     bool adjoint;
     bool alone;  // a segment's window holds zeros on both sides of it
@@ -44,7 +44,7 @@ struct Convolution {
 
     // Segments of a head.
     int64_t segments() const {
-        return before ? shape.state_rows() * ((taps - 1 + cut.step - 1) / cut.step) : convolution_segments(shape, cut);
+        return before ? shape.state_rows() * ((taps - 1 + cut.step - 1) / cut.step) : transform_segments(shape, cut);
     }
 };
 
@@ -53,7 +53,7 @@ struct FftShape {
     int64_t points, rows, row_length, columns;
 };
 template <typename R>
-FftShape fft_shape(const ConvolutionCut& cut, int64_t path) {
+FftShape fft_shape(const TransformCut& cut, int64_t path) {
     constexpr int64_t small_row = 256;
     FftShape fft{};
     fft.points = cut.points();

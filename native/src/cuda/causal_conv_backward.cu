@@ -69,11 +69,12 @@ class BackwardCall {
     BackwardCall(BackendContext* context, const CausalConvBackwardParams& p)
         : context(context), p(p), wants_x(p.grad_u.data || p.grad_pre_gate.data || p.grad_initial_state),
           wants_taps(p.grad_k || p.grad_k_reverse), wants_sum(p.post_gate.data && p.grad_post_gate.data) {
-        cut = cut_convolution(p.shape.length, p.taps, p.k_reverse != nullptr, p.initial_state || p.grad_initial_state,
-                              context->options.get("causal_conv_backward.tile"), false);
+        cut = cut_transforms(p.shape.length, p.shape.sequences, p.taps, p.k_reverse != nullptr,
+                             p.initial_state || p.grad_initial_state, context->options.get("causal_conv_backward.tile"),
+                             false);
         fft = fft_shape<R>(cut, context->options.get("causal_conv_backward.path"));
         // Of the kernels' gradients a segment has two transforms in memory.
-        groups = group_convolution<R>(fft, p.shape.channels, convolution_segments(p.shape, cut));
+        groups = group_convolution<R>(fft, p.shape.channels, transform_segments(p.shape, cut));
     }
 
     // The workspace, or with a null pointer its size alone.
@@ -234,7 +235,7 @@ class BackwardCall {
     BackendContext* const context;
     const CausalConvBackwardParams& p;
     const bool wants_x, wants_taps, wants_sum;
-    ConvolutionCut cut{};
+    TransformCut cut{};
     FftShape fft{};
     ConvolutionGroups groups{};
     Complex<R>*spectra = nullptr, *sums = nullptr, *points = nullptr, *others = nullptr;

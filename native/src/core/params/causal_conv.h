@@ -59,7 +59,7 @@ struct CausalConvBackwardParams {
 // what wraps round changes its sign. A segment is `step` outputs of a sequence from its start s on, computed with one
 // transform: place p < length - past holds step s + p, the places after that hold the steps before s, minus them. So every
 // output sees `past` earlier and `future` later steps (overlap-save). Where `is_whole` a sequence is one segment.
-struct ConvolutionCut {
+struct TransformCut {
     int64_t past;   // earlier steps that an output sees, at most: of k_0 .. k_past
     int64_t future; // later steps: of k_reverse_0 .. k_reverse_{future - 1}
     int64_t length;
@@ -88,27 +88,33 @@ constexpr int log2_of(int64_t power) {
     return log;
 }
 
-// forced_length: of a spectrum, or as a test wants it (0: the choice is made here); of_spectrum: all taps are in it.
-inline ConvolutionCut cut_convolution(int64_t steps, int64_t taps, bool has_reverse, bool has_state, int64_t forced_length,
-                                      bool of_spectrum) {
+// Segments of one head that steps need, of one sequence or altogether of packed ones (sequences: how many, else 0).
+inline int64_t count_segments(int64_t steps, int64_t sequences, int64_t step) {
+    return sequences > 0 ? steps / step + sequences : (steps + step - 1) / step;
+}
+
+// steps and sequences as above. forced_length: of a spectrum, or as a test wants it (0: the choice is made here).
+// of_spectrum: all taps are in it.
+inline TransformCut cut_transforms(int64_t steps, int64_t sequences, int64_t taps, bool has_reverse, bool has_state,
+                                   int64_t forced_length, bool of_spectrum) {
     const auto least = [](int64_t x, int64_t y) { return x < y ? x : y; };
     const auto most = [](int64_t x, int64_t y) { return x > y ? x : y; };
-    ConvolutionCut cut = {};
+    TransformCut cut = {};
     cut.past = (has_state || of_spectrum ? taps : least(taps, steps)) - 1;
     cut.future = !has_reverse ? 0 : of_spectrum ? taps : least(taps, steps - 1);
     const int64_t whole = steps + most(cut.past, cut.future);
-    const int64_t shortest = most(ConvolutionCut::least_length, power_of_two_from(least(whole, cut.past + cut.future + 1)));
+    const int64_t shortest = most(TransformCut::least_length, power_of_two_from(least(whole, cut.past + cut.future + 1)));
     const auto step_of = [&](int64_t length) { return length >= whole ? steps : length - cut.past - cut.future; };
     if (forced_length > 0) {
-        cut.length = most(power_of_two_from(forced_length), shortest);
+        cut.length = least(most(power_of_two_from(forced_length), shortest), TransformCut::most_length);
     } else {
         // The operations of all segments; transforms beyond the fast memory pay for every pass over them.
         double best = 0;
-        for (int64_t length = shortest; length <= ConvolutionCut::most_length; length *= 2) {
+        for (int64_t length = shortest; length <= TransformCut::most_length; length *= 2) {
             const int64_t step = step_of(length);
             if (step <= 0)
                 continue;
-            const double segments = static_cast<double>((steps + step - 1) / step);
+            const double segments = static_cast<double>(count_segments(steps, sequences, step));
             const double cost = segments * static_cast<double>(length) * (log2_of(length) + 6) * (length > 32768 ? 1.5 : 1);
             if (cut.length == 0 || cost < best) {
                 best = cost;
@@ -125,18 +131,18 @@ inline ConvolutionCut cut_convolution(int64_t steps, int64_t taps, bool has_reve
 
 // A segment of one of a call's sequences. Packed sequences take numbers [cu / step + row, ...) each, which are as many as
 // they need or one more, so that neither counts nor a table of them are needed.
-struct ConvolutionSegment {
+struct TransformSegment {
     int64_t batch, row;   // where the sequence lies, and the row of its states
     int64_t begin, steps; // of the sequence
     int64_t from;         // the segment's first step, counted from the sequence's
 };
-inline int64_t convolution_segments(const SequenceShape& shape, const ConvolutionCut& cut) {
-    return shape.cu_seqlens ? shape.length / cut.step + shape.sequences
-                            : shape.batch * ((shape.length + cut.step - 1) / cut.step);
+inline int64_t transform_segments(const SequenceShape& shape, const TransformCut& cut) {
+    return (shape.cu_seqlens ? 1 : shape.batch) *
+           count_segments(shape.length, shape.cu_seqlens ? shape.sequences : 0, cut.step);
 }
 // False where the number is no segment.
-SSM_ANYWHERE inline bool find_segment(const SequenceShape& shape, const ConvolutionCut& cut, int64_t number,
-                                      ConvolutionSegment& segment) {
+SSM_ANYWHERE inline bool find_segment(const SequenceShape& shape, const TransformCut& cut, int64_t number,
+                                      TransformSegment& segment) {
     if (!shape.cu_seqlens) {
         const int64_t each = (shape.length + cut.step - 1) / cut.step;
         segment.batch = segment.row = number / each;

@@ -213,6 +213,7 @@ __global__ void __launch_bounds__(transform_threads, transform_blocks<Compute<T>
     const Convolution& convolution = arguments.convolution;
     const FftShape& fft = arguments.fft;
     const int width = static_cast<int>(fft.columns), elements = width * static_cast<int>(fft.rows);
+    const int width_bits = log2_of_power(width);
     const int64_t tiles = fft.row_length / width, items = convolution.heads * convolution.numbers * tiles;
     for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
         const int64_t transform = item / tiles, column = item % tiles * width;
@@ -220,7 +221,7 @@ __global__ void __launch_bounds__(transform_threads, transform_blocks<Compute<T>
         const SegmentView<T> view(convolution, head, convolution.first_number + transform % convolution.numbers);
         Complex<R>* const points = arguments.points + transform * fft.points;
         for (int i = static_cast<int>(threadIdx.x); i < elements; i += static_cast<int>(blockDim.x)) {
-            const int64_t place = i / width * fft.row_length + column + i % width;
+            const int64_t place = (i >> width_bits) * fft.row_length + column + (i & (width - 1));
             Complex<R> value;
             if (!arguments.forward) {
                 value = points[place];
@@ -243,7 +244,7 @@ __global__ void __launch_bounds__(transform_threads, transform_blocks<Compute<T>
             }
         }
         for (int i = static_cast<int>(threadIdx.x); i < elements; i += static_cast<int>(blockDim.x)) {
-            const int64_t place = i / width * fft.row_length + column + i % width;
+            const int64_t place = (i >> width_bits) * fft.row_length + column + (i & (width - 1));
             const Complex<R> value = shared[fft_place<R>(i)];
             if (arguments.forward) {
                 points[place] = value;

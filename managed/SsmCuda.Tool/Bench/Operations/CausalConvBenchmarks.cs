@@ -71,6 +71,9 @@ internal static class CausalConvBenchmarks
 
         public override double Tolerance => TArithmetic.Tolerance;
 
+        public override PeerTask? PeerTask =>
+            gate is null ? new(Operation, TArithmetic.Name, sizes.Batch, sizes.Channels, sizes.Length) : null;
+
         public override void Run() => context.CausalConv(u.Device, k.Device, y.Device, new()
         {
             D = d.Device,

@@ -21,6 +21,10 @@ SSM_DEVICE int fft_place(int point) {
     return point ^ (point >> bits & ((1 << bits) - 1));
 }
 
+SSM_DEVICE int log2_of_power(int power) {
+    return 31 - __clz(power);
+}
+
 SSM_DEVICE int64_t reverse_bits(int64_t value, int count) {
     int64_t reversed = 0;
     for (int i = 0; i < count; ++i) {
@@ -126,13 +130,10 @@ SSM_DEVICE void fft_butterfly(Complex<R> (&x)[radix]) {
 // One level: blocks of `size` of the `points` become `radix` each. All threads of the block take part and meet at its end.
 template <bool forward, int radix, typename R>
 SSM_DEVICE void fft_pass(Complex<R>* shared, int points, int size) {
-    const int part = size / radix, blocks = points / size;
-    int level = 0;
-    while (1 << level < blocks) {
-        ++level;
-    }
+    const int level = log2_of_power(points) - log2_of_power(size);
+    const int part = size / radix, part_bits = log2_of_power(part);
     for (int i = static_cast<int>(threadIdx.x); i < points / radix; i += static_cast<int>(blockDim.x)) {
-        const int block = i / part, at = block * size + i % part;
+        const int block = i >> part_bits, at = block * size + (i & (part - 1));
         Complex<R> w[radix], x[radix];
         fft_powers(fft_angle<R>(level, block) / R(radix), w);
 #pragma unroll
@@ -195,11 +196,7 @@ SSM_DEVICE void run_fft(Complex<R>* shared, int points, const Visit& visit) {
     if constexpr (has_forward) {
         fft_passes<true>(shared, points, 8);
     }
-    const int blocks = points / 8;
-    int level = 0;
-    while (1 << level < blocks) {
-        ++level;
-    }
+    const int blocks = points / 8, level = log2_of_power(blocks);
     for (int i = static_cast<int>(threadIdx.x); i < blocks; i += static_cast<int>(blockDim.x)) {
         Complex<R> w[8], x[8];
         fft_powers(fft_angle<R>(level, i) / R(8), w);

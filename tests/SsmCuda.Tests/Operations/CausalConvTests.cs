@@ -101,9 +101,8 @@ internal sealed class CausalConvTests<T, TState>
         using var call = new Call(context, problem);
         using var y = context.Allocate<T>(Batch, Heads, 20);
         using var last = context.Allocate<TState>(Batch, Heads, 4);
-        var error = Assert.Throws<SsmException>(() =>
-            context.CausalConv(call.U, call.K, y, new() { KReverse = call.KReverse, LastState = last }));
-        Assert.That(error.Message, Does.Contain("last_state: NULL beside k_reverse"));
+        Assert.That(() => context.CausalConv(call.U, call.K, y, new() { KReverse = call.KReverse, LastState = last }),
+            Throws.InstanceOf<SsmException>().With.Message.Contains("last_state: NULL beside k_reverse"));
     }
 
     /// <summary>The inputs on a device.</summary>

@@ -1024,8 +1024,9 @@ SSM_API int32_t ssm_causal_conv_workspace(ssm_context* context, const ssm_causal
 SSM_API int32_t ssm_causal_conv_spectrum_length(ssm_context* context, const ssm_causal_conv_args* args, int64_t* length);
 
 /** The transforms of kernels, made once for many calls of causal_conv. F is a power of two, 512 to 2^27; with k alone it is
- *  at least K, with k_reverse at least 2 K. A transform gives F-K+1 steps (F-2K+1), or a whole sequence that fits; so F serves
- *  any length of u, the one from ssm_causal_conv_spectrum_length best. The order of the numbers is the device's own. */
+ *  at least K, with k_reverse at least 2 K. A transform gives F-K+1 steps (F-2K+1), or a whole sequence that fits; so F
+ * serves any length of u, the one from ssm_causal_conv_spectrum_length best. The order of the numbers is the device's own.
+ */
 typedef struct ssm_causal_conv_plan_args {
     /** sizeof(ssm_causal_conv_plan_args). */
     uint32_t struct_size;

@@ -118,12 +118,12 @@ class CausalConv {
         const int64_t steps = CausalConvWork::direct_steps, rows = p.shape.state_rows();
         for_each_task(rows * heads, work.workers, threads, [&](int64_t worker, int64_t task) {
             Lane *const weights = own + worker * work.own_numbers, *const in = weights + work.window_numbers();
-            Lane* const sums = in + work.steps_numbers();
+            Lane* const sums = in + work.seen_numbers();
             const int64_t row = task % rows, head = task / rows;
             const TransformSegment sequence = sequence_of(p.shape, row);
             const Signal<S> x = signal_of(sequence, head);
             Taps<Lane>(p.k, p.k_reverse, p.taps, head, cut).line_up(false, weights);
-            std::fill_n(in, work.steps_numbers(), Lane{0});
+            std::fill_n(in, work.seen_numbers(), Lane{0});
             for (int64_t t = 0; t < sequence.steps; t += steps) {
                 const int64_t count = std::min(steps, sequence.steps - t);
                 x.read(t - cut.past, count + cut.past + cut.future, Lane{1}, in);

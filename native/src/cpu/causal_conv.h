@@ -30,7 +30,8 @@ struct CausalConvWork {
     // Taps of the direct sum, from the earliest step to the latest.
     int64_t window() const { return cut.past + 1 + cut.future; }
     int64_t window_numbers() const { return (window() + 2 * padding - 1) / padding * padding; }
-    int64_t steps_numbers() const { return window_numbers() + direct_steps; }
+    int64_t seen_numbers() const { return window_numbers() + direct_steps; }
+    static constexpr int64_t block_numbers = direct_steps + padding;
     bool has_columns() const { return fft.rows > 1; }
     int64_t total_numbers() const { return kept_heads * cut.length + shared_numbers + workers * own_numbers; }
 };
@@ -56,7 +57,7 @@ inline CausalConvWork plan_causal_conv(const TransformCut& cut, int64_t path, in
         path == causal_conv_path_direct || (path == causal_conv_path_default && is_direct_faster(cut, steps, sequences));
     work.workers = FftShape::workers(threads);
     if (work.direct) {
-        work.own_numbers = 2 * work.window_numbers() + 3 * work.steps_numbers();
+        work.own_numbers = 2 * work.window_numbers() + work.seen_numbers() + 2 * CausalConvWork::block_numbers;
         return work;
     }
     work.kept_heads = std::min(heads, std::max<int64_t>(1, kept_bytes / (cut.length * element_bytes)));

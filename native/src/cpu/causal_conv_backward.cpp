@@ -286,10 +286,10 @@ class CausalConvBackward {
     void run_direct() {
         const int64_t window = work.window(), steps = CausalConvWork::direct_steps;
         Lane *const weights = scratch, *const sums = weights + work.window_numbers(),
-                    *const in = sums + work.window_numbers(), *const other = in + work.steps_numbers(),
-                    *const out = other + work.steps_numbers();
+                    *const in = sums + work.window_numbers(), *const other = in + work.seen_numbers(),
+                    *const out = other + CausalConvWork::block_numbers;
         std::fill_n(sums, work.window_numbers(), Lane{0});
-        std::fill_n(in, 2 * work.steps_numbers(), Lane{0});
+        std::fill_n(in, work.seen_numbers(), Lane{0});
         for_each_sequence([&](const TransformSegment& at) {
             const Signal<S> x = x_of(at), g = g_of(at);
             for (int64_t t = 0; t < at.steps && (wants_taps || wants_sum); t += steps) {

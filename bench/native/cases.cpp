@@ -736,6 +736,91 @@ class Mamba3 : public Case {
     ssm_mamba3_update_args step{};
 };
 
+// A long convolution with a kernel as long as the sequence and its spectrum prepared, as S4 (with a skip connection) and
+// Hyena (gated) have it, or its gradients, which make the spectra themselves. Operations are those of the transforms: 2.5 n
+// log2 n for n real numbers.
+class CausalConv : public Case {
+  public:
+    CausalConv(ssm_context* context, Type type, const Shape& shape, bool gated, bool backward)
+        : context(context), backward(backward), u(context, type, shape), y(context, type, shape),
+          gate(context, type, gated ? shape : Shape{1, 1, 1}), grad(context, type, backward ? shape : Shape{1, 1, 1}),
+          k(context, state_of(type), {shape[1], shape[2]}), d(context, state_of(type), {shape[1]}),
+          grad_k(context, state_of(type), backward ? k.shape : Shape{1, 1}), grad_d(context, state_of(type), d.shape) {
+        u.fill(-1, 1, 1);
+        k.fill(-0.1, 0.1, 2);
+        d.fill(-1, 1, 3);
+        gate.fill(-1, 1, 4);
+        grad.poison();
+        args.struct_size = sizeof args;
+        gradients.struct_size = sizeof gradients;
+        args.u = gradients.u = u.view();
+        args.k = gradients.k = k.view();
+        args.d = gradients.d = d.view();
+        if (gated)
+            args.pre_gate = gradients.pre_gate = gate.view();
+        args.y = gradients.grad_y = y.view();
+        gradients.grad_u = grad.view();
+        gradients.grad_k = grad_k.view();
+        gradients.grad_d = grad_d.view();
+        if (backward)
+            y.fill(-1, 1, 5); // grad_y
+        else
+            y.poison();
+        int64_t numbers = 0;
+        check(ssm_causal_conv_spectrum_length(context, &args, &numbers), "ssm_causal_conv_spectrum_length");
+        if (!backward) {
+            spectrum = std::make_unique<Tensor>(context, state_of(type), Shape{shape[1], numbers});
+            ssm_causal_conv_plan_args plan{};
+            plan.struct_size = sizeof plan;
+            plan.k = k.view();
+            plan.spectrum = spectrum->view();
+            check(ssm_causal_conv_plan(context, &plan), "ssm_causal_conv_plan");
+            args.spectrum = spectrum->view();
+        }
+        bytes = (backward ? 3.0 : 2.0) * double(u.bytes()) + (gated ? double(gate.bytes()) : 0) +
+                (backward ? 2.0 * double(k.bytes()) : double(spectrum->bytes()));
+        const double transform = 2.5 * double(numbers) * std::log2(double(numbers)), rows = double(shape[0] * shape[1]);
+        flops = transform * (backward ? 3 * rows + 2 * double(shape[1]) : 2 * rows);
+    }
+    void run() override {
+        if (backward)
+            check(ssm_causal_conv_backward(context, &gradients), "ssm_causal_conv_backward");
+        else
+            check(ssm_causal_conv(context, &args), "ssm_causal_conv");
+    }
+    void verify() override {
+        const int64_t batch = u.shape[0] - 1, head = u.shape[1] - 1, length = u.shape[2];
+        const std::vector<double> in = (backward ? y : u).read({batch, head, 0}, length), taps = k.read({head, 0}, length),
+                                  out = (backward ? grad : y).read({batch, head, 0}, length);
+        std::vector<double> gates(size_t(length), 1.0);
+        if (args.pre_gate)
+            gates = gate.read({batch, head, 0}, length);
+        const double skip = d.read({head}, 1)[0], noise = std::sqrt(double(length)) * 0.1;
+        for (const int64_t t : {int64_t{0}, length / 3, length - 1}) {
+            double sum = 0;
+            if (backward) {
+                for (int64_t j = 0; t + j < length; ++j)
+                    sum += taps[size_t(j)] * in[size_t(t + j)];
+                sum = (sum + skip * in[size_t(t)]) * gates[size_t(t)];
+            } else {
+                for (int64_t j = 0; j <= t; ++j)
+                    sum += taps[size_t(j)] * in[size_t(t - j)] * gates[size_t(t - j)];
+                sum += skip * in[size_t(t)] * gates[size_t(t)];
+            }
+            expect_near(out[size_t(t)], sum, noise, u.type, "causal_conv");
+        }
+    }
+
+  private:
+    static Type state_of(Type type) { return type == Type::float64 ? Type::float64 : Type::float32; }
+    ssm_context* const context;
+    const bool backward;
+    Tensor u, y, gate, grad, k, d, grad_k, grad_d;
+    std::unique_ptr<Tensor> spectrum;
+    ssm_causal_conv_args args{};
+    ssm_causal_conv_backward_args gradients{};
+};
+
 // As Mamba has it before its scan: four weights, a bias and silu.
 class CausalConv1d : public Case {
   public:
@@ -1105,6 +1190,26 @@ std::vector<CaseEntry> all_cases(bool quick) {
         norm("mamba2-2.7b", type, rows, 5120, true);
     }
     convolution("a wide filter", Type::float32, {1, 768, quick ? 512 : 2048}, Layout::time, 64);
+    const auto transform = [&](const std::string& model, Type type, const Shape& shape, bool gated, bool backward = false) {
+        cases.push_back(
+            {backward ? "causal_conv_backward" : "causal_conv", model + " " + text_of(shape), type, false,
+             [=](ssm_context* context) { return std::make_unique<CausalConv>(context, type, shape, gated, backward); }});
+    };
+    // Hyena's batch is as large as 2^28 elements allow.
+    const auto hyena = [&](int64_t steps) {
+        const int64_t heads = quick ? 64 : 768, most = int64_t{1} << (quick ? 20 : 28);
+        return Shape{std::clamp<int64_t>(most / (heads * steps), 1, 64), heads, steps};
+    };
+    for (int64_t steps : quick ? std::vector<int64_t>{1024, 4096} : std::vector<int64_t>{1024, 2048, 4096, 8192, 16384})
+        transform("S4 on LRA", Type::float32, {quick ? 2 : 50, quick ? 64 : 256, steps}, false);
+    transform("S4 on LRA", Type::float64, {quick ? 2 : 50, quick ? 64 : 256, 1024}, false);
+    transform("sequential MNIST", Type::float32, {quick ? 2 : 50, quick ? 64 : 256, 784}, false);
+    transform("SaShiMi audio", Type::float32, {1, quick ? 4 : 64, 128000}, false);
+    for (int64_t steps :
+         quick ? std::vector<int64_t>{256, 16384} : std::vector<int64_t>{256, 1024, 4096, 16384, 65536, 1 << 20})
+        transform("Hyena", Type::float32, hyena(steps), true);
+    transform("Hyena", Type::bfloat16, hyena(quick ? 1024 : 8192), true);
+    transform("S4 on LRA", Type::float32, {quick ? 2 : 50, quick ? 64 : 256, quick ? 1024 : 4096}, false, true);
     return cases;
 }
 

@@ -680,6 +680,54 @@ def check_causal_conv1d_update(context, results, dtype, state_dtype, channels, w
                 TOLERANCES[np.dtype(state_dtype).name])
 
 
+def check_causal_conv(context, results, dtype, batch, heads, length, taps, path, reverse):
+    """The long convolution with gates and skip, with a spectrum and without, and its gradients."""
+    uniform, wide_uniform = randoms(19, dtype), randoms(20, state_type(dtype))
+    shape = (batch, heads, length)
+    inputs = dict(u=uniform(shape), k=wide_uniform((heads, taps)) / np.sqrt(taps).astype(state_type(dtype)),
+                  d=wide_uniform((heads,)), pre_gate=uniform(shape), post_gate=uniform(shape))
+    if reverse:
+        inputs["k_reverse"] = wide_uniform((heads, taps)) / np.sqrt(taps).astype(state_type(dtype))
+    grad_y = uniform(shape)
+    wide = {name: array.astype(np.float64) for name, array in inputs.items()}
+    # Convolutions in float64 through NumPy's transforms: of lags from 1 - n to n - 1, those of the taps.
+    size = 1 << int(np.ceil(np.log2(2 * (length + taps))))
+    kernel = np.zeros((heads, size))
+    kernel[:, :taps] = wide["k"]
+    if reverse:
+        kernel[:, size - taps:] = wide["k_reverse"][:, ::-1]
+    of_kernel, of = np.fft.rfft(kernel), lambda x: np.fft.rfft(x, size)
+    x, g = wide["u"] * wide["pre_gate"], grad_y.astype(np.float64) * wide["post_gate"]
+    back = lambda values: np.fft.irfft(values, size)
+    sums = back(of_kernel * of(x))[..., :length] + wide["d"][:, None] * x
+    grad_x = back(np.conj(of_kernel) * of(g))[..., :length] + wide["d"][:, None] * g
+    lags = back((np.conj(of(x)) * of(g)).sum(0))
+    expected = dict(grad_u=grad_x * wide["pre_gate"], grad_pre_gate=grad_x * wide["u"], grad_post_gate=sums * grad_y,
+                    grad_k=lags[:, :taps], grad_d=(x * g).sum((0, 2)))
+    if reverse:
+        expected["grad_k_reverse"] = lags[:, size - taps:][:, ::-1]
+    context.set_option("causal_conv.path", path)
+    context.set_option("causal_conv_backward.path", path)
+    device = {name: context.to_device(array) for name, array in inputs.items()}
+    numbers = max(512, 1 << int(np.ceil(np.log2((2 if reverse else 1) * taps + min(length, taps)))))
+    spectrum = context.empty((heads, numbers), state_type(dtype))
+    context.run("causal_conv_plan", k=device["k"], k_reverse=device.get("k_reverse"), spectrum=spectrum)
+    label = f"{np.dtype(dtype).name} {batch}x{heads}x{length} k{taps} path {path}" + (" reverse" if reverse else "")
+    tolerance = TOLERANCES[np.dtype(dtype).name]
+    for given in (None, spectrum):
+        y = context.empty(shape, dtype)
+        context.run("causal_conv", **device, spectrum=given, y=y)
+        results.add("causal_conv", label + (" spectrum" if given else ""), error_of(y.to_host(), sums * wide["post_gate"]),
+                    tolerance)
+    gradients = {name: context.empty(values.shape, dtype if values.ndim == 3 else state_type(dtype))
+                 for name, values in expected.items()}
+    context.run("causal_conv_backward", **device, grad_y=context.to_device(grad_y), **gradients)
+    for name, values in expected.items():
+        results.add("causal_conv_backward", f"{label} {name}", error_of(gradients[name].to_host(), values), tolerance)
+    context.set_option("causal_conv.path", 0)
+    context.set_option("causal_conv_backward.path", 0)
+
+
 def check_rms_norm(context, results, dtype, width, group, norm_before_gate):
     """The norm with a residual of the state type and its gradients, or with a group the gated ones."""
     uniform, wide_uniform = randoms(17, dtype), randoms(18, state_type(dtype))
@@ -779,6 +827,12 @@ def run_checks(context, results, only, lengths):
             for channels, width, steps, ring in ((48, 4, 1, False), (300, 4, 3, True), (7, 2, 2, False), (5, 9, 12, True)):
                 results.attempt("causal_conv1d_update", f"{channels} w{width}", lambda: check_causal_conv1d_update(
                     context, results, dtype, state_dtype, channels, width, steps, ring))
+    if wanted("causal_conv") or wanted("causal_conv_backward"):
+        for dtype, batch, heads, length, taps in ((np.float32, 2, 5, 1000, 1000), (np.float16, 2, 5, 700, 300),
+                                                  (np.float64, 2, 3, 1500, 200), (np.float32, 1, 2, 40000, 40000)):
+            for path, reverse in ((0, False), (3, True)):
+                results.attempt("causal_conv", f"{length} k{taps}", lambda: check_causal_conv(
+                    context, results, dtype, batch, heads, length, taps, path, reverse))
     if wanted("rms_norm") or wanted("gated_rms_norm"):
         for dtype in (np.float32, np.float16, np.float64):
             for width, group, before in ((48, 0, False), (769, 0, False), (9000, 0, False), (96, 96, False), (96, 32, True),

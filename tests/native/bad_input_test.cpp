@@ -7,6 +7,7 @@
 
 #include "support/mamba.h"
 #include "support/norms.h"
+#include "support/problems.h"
 #include "support/reference.h"
 
 #include <gtest/gtest.h>
@@ -179,6 +180,33 @@ TEST_P(BadInput, CausalConv1dAndItsGradients) {
     }
     expect_bounds(packed);
     expect_bounds(gradients_of(packed));
+}
+
+TEST_P(BadInput, CausalConvAndItsGradients) {
+    for (const Operation operation : {Operation::causal_conv, Operation::causal_conv_backward}) {
+        const Problem right = problems(operation, {type, 2, 3, 9})[2]; // with taps that look ahead
+        expect_right(right);
+        expect(right, "k: shape (3,230) expected, (2,230) given", [&](Problem& problem) {
+            problem.inputs["k"] = Tensor(real, {2, 230});
+        });
+        expect(right, "k: at least one tap expected, 0 given", [&](Problem& problem) {
+            problem.inputs["k"] = Tensor(real, {3, 0});
+        });
+        expect(right, "k_reverse: shape (3,230) expected, (3,229) given", [&](Problem& problem) {
+            problem.inputs["k_reverse"] = Tensor(real, {3, 229});
+        });
+        expect(right, "d: shape (3) expected, (4) given",
+               [&](Problem& problem) { problem.inputs["d"] = Tensor(real, {4}); });
+        expect(right, "pre_gate: shape (2,3,9) expected, (2,3,8) given", [&](Problem& problem) {
+            problem.inputs["pre_gate"] = Tensor(type, {2, 3, 8});
+        });
+        expect(right, "initial_state: NULL beside k_reverse, which needs the steps after a block expected, a tensor given",
+               [&](Problem& problem) {
+                   problem.inputs["initial_state"] = Tensor(real, {2, 3, 229});
+               });
+        Problem packed = problems(operation, {type, 1, 3, 9, {0, 4, 4, 9}})[1];
+        expect_bounds(packed);
+    }
 }
 
 TEST_P(BadInput, CausalConv1dUpdate) {

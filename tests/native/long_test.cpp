@@ -150,4 +150,54 @@ TEST_P(Long, LinearRecurrenceBeyond32Bits) {
     EXPECT_EQ(wrong, 0) << "the first at " << first;
 }
 
+// 2^24 steps and as many taps, of which four are not zero: one transform of 2^25 numbers.
+TEST_P(Long, CausalConvOfAnAsLongKernel) {
+    Context context(GetParam());
+    constexpr int64_t steps = int64_t{1} << 24;
+    struct Row {
+        Context& context;
+        std::vector<float> values = std::vector<float>(static_cast<size_t>(steps), 0.0f);
+        void* memory = nullptr;
+        int64_t shape[3] = {1, 1, steps};
+        DLTensor tensor{};
+        Row(Context& context, int32_t rank) : context(context) {
+            SSM_CHECK(ssm_allocate(context, steps * sizeof(float), &memory));
+            tensor = {memory,
+                      {static_cast<DLDeviceType>(context.device().type), context.device().id},
+                      rank,
+                      {kDLFloat, 32, 1},
+                      shape + 3 - rank,
+                      nullptr,
+                      0};
+        }
+        ~Row() { ssm_free(context, memory); }
+        void write() { upload(context, values.data(), memory, steps * sizeof(float)); }
+        void read() { download(context, memory, values.data(), steps * sizeof(float)); }
+    };
+    Row u(context, 3), k(context, 2), y(context, 3);
+    Random random(1);
+    for (float& value : u.values)
+        value = static_cast<float>(random.uniform(-1, 1));
+    const std::pair<int64_t, float> taps[] = {{0, 1.0f}, {1, -0.5f}, {steps / 3, 0.25f}, {steps - 1, 2.0f}};
+    for (const auto& [at, tap] : taps)
+        k.values[static_cast<size_t>(at)] = tap;
+    u.write();
+    k.write();
+    ssm_causal_conv_args args{};
+    args.struct_size = sizeof args;
+    args.u = &u.tensor;
+    args.k = &k.tensor;
+    args.y = &y.tensor;
+    SSM_CHECK(ssm_causal_conv(context, &args));
+    y.read();
+    double worst = 0;
+    for (int64_t t = 0; t < steps; ++t) {
+        double sum = 0;
+        for (const auto& [at, tap] : taps)
+            sum += t >= at ? tap * static_cast<double>(u.values[static_cast<size_t>(t - at)]) : 0;
+        worst = std::max(worst, std::abs(sum - y.values[static_cast<size_t>(t)]));
+    }
+    EXPECT_LT(worst, 1e-5);
+}
+
 } // namespace ssm::test

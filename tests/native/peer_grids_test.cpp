@@ -463,9 +463,9 @@ class LowPrecision : public testing::TestWithParam<Target> {
 } // namespace
 
 TEST_P(LowPrecision, SequenceOperations) {
-    for (const Operation operation :
-         {Operation::selective_scan, Operation::selective_scan_backward, Operation::causal_conv1d,
-          Operation::causal_conv1d_backward, Operation::ssd, Operation::ssd_backward})
+    for (const Operation operation : {Operation::selective_scan, Operation::selective_scan_backward,
+                                      Operation::causal_conv1d, Operation::causal_conv1d_backward, Operation::causal_conv,
+                                      Operation::causal_conv_backward, Operation::ssd, Operation::ssd_backward})
         for (const int64_t length : slow ? std::vector<int64_t>{40} : std::vector<int64_t>{1, 70})
             expect_rounding([&](Type type, uint64_t seed) {
                 return problems(operation, {type, 1, slow ? 2 : 4, length, {}, seed});

@@ -14,6 +14,7 @@ internal static class Suite
         .. SelectiveScanBenchmarks.Definitions(quick),
         .. SelectiveScanBackwardBenchmarks.Definitions(quick),
         .. SelectiveStateUpdateBenchmarks.Definitions(quick),
+        .. CausalConvBenchmarks.Definitions(quick),
         .. CausalConv1dBenchmarks.Definitions(quick),
         .. CausalConv1dBackwardBenchmarks.Definitions(quick),
         .. SsdBenchmarks.Definitions(quick),

@@ -14,6 +14,8 @@ internal static class OperationTable
         ["selective_scan"] = SelectiveScanCase.Run,
         ["selective_scan_backward"] = SelectiveScanBackwardCase.Run,
         ["selective_state_update"] = SelectiveStateUpdateCase.Run,
+        ["causal_conv"] = CausalConvCase.Run,
+        ["causal_conv_backward"] = CausalConvBackwardCase.Run,
         ["causal_conv1d"] = CausalConv1dCase.Run,
         ["causal_conv1d_backward"] = CausalConv1dBackwardCase.Run,
         ["ssd"] = SsdCase.Run,

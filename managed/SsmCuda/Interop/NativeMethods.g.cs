@@ -960,6 +960,108 @@ namespace SsmCuda.Interop
         public DLTensor* Y;
     }
 
+    /// <summary>A long convolution along time of each head by itself: with x = pre_gate u, y_t = post_gate_t (sum_j k_j
+    /// x_{t-j} + sum_j k_reverse_j x_{t+1+j} + d x_t), j = 0 .. K-1. K may be of any size; taps that reach beyond a
+    /// sequence meet zeros. A stream is convolved in blocks of any length: each call takes what the one before left in
+    /// last_state, and gives what one call over all of it gives (to rounding: the cut into transforms falls elsewhere).
+    /// What comes after a block is not known, so states do not go with k_reverse. A NaN or an infinity among the steps
+    /// may spoil all of its sequence, but no other one.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmCausalConvArgs
+    {
+        /// <summary>sizeof(ssm_causal_conv_args).</summary>
+        public uint StructSize;
+        /// <summary>in required (B,H,L): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* U;
+        /// <summary>in required (H,K): the state type of u; K is at least 1. Where sequences are packed K should not be
+        /// more than the longest has steps.</summary>
+        public DLTensor* K;
+        /// <summary>in optional (H,K): the state type of u; the taps that meet later steps, the next one first.</summary>
+        public DLTensor* KReverse;
+        /// <summary>in optional (H): the state type of u; zero if absent.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (B,H,L): the type of u; one if absent.</summary>
+        public DLTensor* PreGate;
+        /// <summary>in optional (B,H,L): the type of u; one if absent.</summary>
+        public DLTensor* PostGate;
+        /// <summary>in optional (R,H,K-1): the state type of u; x of the K-1 steps before u, oldest first; zero if
+        /// absent. Not beside k_reverse.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (S+1): int64, where packed sequences start and end.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>in optional (H,F): the state type of u; what causal_conv_plan made of the same k and k_reverse on
+        /// this device.</summary>
+        public DLTensor* Spectrum;
+        /// <summary>out required (B,H,L): the type of u.</summary>
+        public DLTensor* Y;
+        /// <summary>out optional (R,H,K-1): the state type of u; x of the last K-1 steps, of initial_state too where L is
+        /// less. Not beside k_reverse.</summary>
+        public DLTensor* LastState;
+    }
+
+    /// <summary>The transforms of kernels, made once for many calls of causal_conv. F is a power of two, 512 to 2^27;
+    /// with k alone it is at least K, with k_reverse at least 2 K. A transform gives F-K+1 steps (F-2K+1), or a whole
+    /// sequence that fits; so F serves any length of u, the one from ssm_causal_conv_spectrum_length best. The order of
+    /// the numbers is the device's own.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmCausalConvPlanArgs
+    {
+        /// <summary>sizeof(ssm_causal_conv_plan_args).</summary>
+        public uint StructSize;
+        /// <summary>in required (H,K): float32 or float64.</summary>
+        public DLTensor* K;
+        /// <summary>in optional (H,K): the type of k.</summary>
+        public DLTensor* KReverse;
+        /// <summary>out required (H,F): the type of k.</summary>
+        public DLTensor* Spectrum;
+    }
+
+    /// <summary>Gradients of causal_conv. With s the sum that post_gate multiplies, computed again, and g = post_gate
+    /// grad_y: grad_x_t = sum_j k_j g_{t+j} + sum_j k_reverse_j g_{t-1-j} + d g_t, with grad_last_state added to what
+    /// became the last state; grad_u = pre_gate grad_x, grad_pre_gate = u grad_x, grad_post_gate = s grad_y, grad_k_j =
+    /// sum_{b,t} g_t x_{t-j}, grad_k_reverse_j = sum_{b,t} g_t x_{t+1+j}, grad_d = sum_{b,t} g_t x_t. Without a step sums
+    /// are zero.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmCausalConvBackwardArgs
+    {
+        /// <summary>sizeof(ssm_causal_conv_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>in required (B,H,L): float32, float64, float16 or bfloat16.</summary>
+        public DLTensor* U;
+        /// <summary>in required (H,K): the state type of u; as in the forward call.</summary>
+        public DLTensor* K;
+        /// <summary>in optional (H,K): the state type of u; as in the forward call.</summary>
+        public DLTensor* KReverse;
+        /// <summary>in optional (H): the state type of u; as in the forward call.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (B,H,L): the type of u; as in the forward call.</summary>
+        public DLTensor* PreGate;
+        /// <summary>in optional (B,H,L): the type of u; as in the forward call.</summary>
+        public DLTensor* PostGate;
+        /// <summary>in optional (R,H,K-1): the state type of u; as in the forward call.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (S+1): int64, as in the forward call.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>in required (B,H,L): the type of u.</summary>
+        public DLTensor* GradY;
+        /// <summary>in optional (R,H,K-1): the state type of u; zero if absent. Not beside k_reverse.</summary>
+        public DLTensor* GradLastState;
+        /// <summary>out optional (B,H,L): the type of u.</summary>
+        public DLTensor* GradU;
+        /// <summary>out optional (H,K): the state type of u.</summary>
+        public DLTensor* GradK;
+        /// <summary>out optional (H,K): the state type of u. Only beside k_reverse.</summary>
+        public DLTensor* GradKReverse;
+        /// <summary>out optional (H): the state type of u.</summary>
+        public DLTensor* GradD;
+        /// <summary>out optional (B,H,L): the type of u. Only beside pre_gate.</summary>
+        public DLTensor* GradPreGate;
+        /// <summary>out optional (B,H,L): the type of u. Only beside post_gate.</summary>
+        public DLTensor* GradPostGate;
+        /// <summary>out optional (R,H,K-1): the state type of u. Not beside k_reverse.</summary>
+        public DLTensor* GradInitialState;
+    }
+
     /// <summary>The functions of ssmcuda.h. Handles are SafeHandles, which live through the call; the functions that
     /// release something take bare pointers, because ReleaseHandle calls them.</summary>
     internal static unsafe partial class NativeMethods
@@ -1295,5 +1397,34 @@ namespace SsmCuda.Interop
         /// <summary>ssm_mamba3_update_workspace.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_mamba3_update_workspace")]
         public static partial int Mamba3UpdateWorkspace(ContextHandle context, SsmMamba3UpdateArgs* args, ulong* bytes);
+
+        /// <summary>ssm_causal_conv.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv")]
+        public static partial int CausalConv(ContextHandle context, SsmCausalConvArgs* args);
+
+        /// <summary>ssm_causal_conv_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv_workspace")]
+        public static partial int CausalConvWorkspace(ContextHandle context, SsmCausalConvArgs* args, ulong* bytes);
+
+        /// <summary>Answers an F that suits a call: how many numbers a head's spectrum has. What y and spectrum are does
+        /// not matter, nor what the tensors hold.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv_spectrum_length")]
+        public static partial int CausalConvSpectrumLength(ContextHandle context, SsmCausalConvArgs* args, long* length);
+
+        /// <summary>ssm_causal_conv_plan.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv_plan")]
+        public static partial int CausalConvPlan(ContextHandle context, SsmCausalConvPlanArgs* args);
+
+        /// <summary>ssm_causal_conv_plan_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv_plan_workspace")]
+        public static partial int CausalConvPlanWorkspace(ContextHandle context, SsmCausalConvPlanArgs* args, ulong* bytes);
+
+        /// <summary>ssm_causal_conv_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv_backward")]
+        public static partial int CausalConvBackward(ContextHandle context, SsmCausalConvBackwardArgs* args);
+
+        /// <summary>ssm_causal_conv_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv_backward_workspace")]
+        public static partial int CausalConvBackwardWorkspace(ContextHandle context, SsmCausalConvBackwardArgs* args, ulong* bytes);
     }
 }

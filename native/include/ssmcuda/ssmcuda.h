@@ -982,6 +982,110 @@ typedef struct ssm_mamba3_update_args {
 SSM_API int32_t ssm_mamba3_update(ssm_context* context, const ssm_mamba3_update_args* args);
 SSM_API int32_t ssm_mamba3_update_workspace(ssm_context* context, const ssm_mamba3_update_args* args, uint64_t* bytes);
 
+/** A long convolution along time of each head by itself: with x = pre_gate u,
+ *  y_t = post_gate_t (sum_j k_j x_{t-j} + sum_j k_reverse_j x_{t+1+j} + d x_t), j = 0 .. K-1.
+ *  K may be of any size; taps that reach beyond a sequence meet zeros. A stream is convolved in blocks of any length: each
+ *  call takes what the one before left in last_state, and gives what one call over all of it gives (to rounding: the cut
+ *  into transforms falls elsewhere). What comes after a block is not known, so states do not go with k_reverse.
+ *  A NaN or an infinity among the steps may spoil all of its sequence, but no other one. */
+typedef struct ssm_causal_conv_args {
+    /** sizeof(ssm_causal_conv_args). */
+    uint32_t struct_size;
+    /** in required (B,H,L): float32, float64, float16 or bfloat16. */
+    const DLTensor* u;
+    /** in required (H,K): the state type of u; K is at least 1. Where sequences are packed K should not be more than the
+     *  longest has steps. */
+    const DLTensor* k;
+    /** in optional (H,K): the state type of u; the taps that meet later steps, the next one first. */
+    const DLTensor* k_reverse;
+    /** in optional (H): the state type of u; zero if absent. */
+    const DLTensor* d;
+    /** in optional (B,H,L): the type of u; one if absent. */
+    const DLTensor* pre_gate;
+    /** in optional (B,H,L): the type of u; one if absent. */
+    const DLTensor* post_gate;
+    /** in optional (R,H,K-1): the state type of u; x of the K-1 steps before u, oldest first; zero if absent. Not beside
+     *  k_reverse. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, where packed sequences start and end. */
+    const DLTensor* cu_seqlens;
+    /** in optional (H,F): the state type of u; what causal_conv_plan made of the same k and k_reverse on this device. */
+    const DLTensor* spectrum;
+    /** out required (B,H,L): the type of u. */
+    const DLTensor* y;
+    /** out optional (R,H,K-1): the state type of u; x of the last K-1 steps, of initial_state too where L is less. Not
+     *  beside k_reverse. */
+    const DLTensor* last_state;
+} ssm_causal_conv_args;
+SSM_API int32_t ssm_causal_conv(ssm_context* context, const ssm_causal_conv_args* args);
+SSM_API int32_t ssm_causal_conv_workspace(ssm_context* context, const ssm_causal_conv_args* args, uint64_t* bytes);
+/** Answers an F that suits a call: how many numbers a head's spectrum has. What y and spectrum are does not matter, nor what
+ *  the tensors hold. */
+SSM_API int32_t ssm_causal_conv_spectrum_length(ssm_context* context, const ssm_causal_conv_args* args, int64_t* length);
+
+/** The transforms of kernels, made once for many calls of causal_conv. F is a power of two, 512 to 2^27; with k alone it is
+ *  at least K, with k_reverse at least 2 K. A transform gives F-K+1 steps (F-2K+1), or a whole sequence that fits; so F
+ * serves any length of u, the one from ssm_causal_conv_spectrum_length best. The order of the numbers is the device's own.
+ */
+typedef struct ssm_causal_conv_plan_args {
+    /** sizeof(ssm_causal_conv_plan_args). */
+    uint32_t struct_size;
+    /** in required (H,K): float32 or float64. */
+    const DLTensor* k;
+    /** in optional (H,K): the type of k. */
+    const DLTensor* k_reverse;
+    /** out required (H,F): the type of k. */
+    const DLTensor* spectrum;
+} ssm_causal_conv_plan_args;
+SSM_API int32_t ssm_causal_conv_plan(ssm_context* context, const ssm_causal_conv_plan_args* args);
+SSM_API int32_t ssm_causal_conv_plan_workspace(ssm_context* context, const ssm_causal_conv_plan_args* args, uint64_t* bytes);
+
+/** Gradients of causal_conv. With s the sum that post_gate multiplies, computed again, and g = post_gate grad_y:
+ *  grad_x_t = sum_j k_j g_{t+j} + sum_j k_reverse_j g_{t-1-j} + d g_t, with grad_last_state added to what became the last
+ *  state; grad_u = pre_gate grad_x, grad_pre_gate = u grad_x, grad_post_gate = s grad_y, grad_k_j = sum_{b,t} g_t x_{t-j},
+ *  grad_k_reverse_j = sum_{b,t} g_t x_{t+1+j}, grad_d = sum_{b,t} g_t x_t. Without a step sums are zero. */
+typedef struct ssm_causal_conv_backward_args {
+    /** sizeof(ssm_causal_conv_backward_args). */
+    uint32_t struct_size;
+    /** in required (B,H,L): float32, float64, float16 or bfloat16. */
+    const DLTensor* u;
+    /** in required (H,K): the state type of u; as in the forward call. */
+    const DLTensor* k;
+    /** in optional (H,K): the state type of u; as in the forward call. */
+    const DLTensor* k_reverse;
+    /** in optional (H): the state type of u; as in the forward call. */
+    const DLTensor* d;
+    /** in optional (B,H,L): the type of u; as in the forward call. */
+    const DLTensor* pre_gate;
+    /** in optional (B,H,L): the type of u; as in the forward call. */
+    const DLTensor* post_gate;
+    /** in optional (R,H,K-1): the state type of u; as in the forward call. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, as in the forward call. */
+    const DLTensor* cu_seqlens;
+    /** in required (B,H,L): the type of u. */
+    const DLTensor* grad_y;
+    /** in optional (R,H,K-1): the state type of u; zero if absent. Not beside k_reverse. */
+    const DLTensor* grad_last_state;
+    /** out optional (B,H,L): the type of u. */
+    const DLTensor* grad_u;
+    /** out optional (H,K): the state type of u. */
+    const DLTensor* grad_k;
+    /** out optional (H,K): the state type of u. Only beside k_reverse. */
+    const DLTensor* grad_k_reverse;
+    /** out optional (H): the state type of u. */
+    const DLTensor* grad_d;
+    /** out optional (B,H,L): the type of u. Only beside pre_gate. */
+    const DLTensor* grad_pre_gate;
+    /** out optional (B,H,L): the type of u. Only beside post_gate. */
+    const DLTensor* grad_post_gate;
+    /** out optional (R,H,K-1): the state type of u. Not beside k_reverse. */
+    const DLTensor* grad_initial_state;
+} ssm_causal_conv_backward_args;
+SSM_API int32_t ssm_causal_conv_backward(ssm_context* context, const ssm_causal_conv_backward_args* args);
+SSM_API int32_t ssm_causal_conv_backward_workspace(ssm_context* context, const ssm_causal_conv_backward_args* args,
+                                                   uint64_t* bytes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/params/associative_scan.h"
+#include "core/params/causal_conv.h"
 #include "core/params/causal_conv1d.h"
 #include "core/params/causal_conv1d_backward.h"
 #include "core/params/causal_conv1d_update.h"

@@ -507,4 +507,59 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_mamba3_update_args.slots", (byte*)&value.Slots - (byte*)&value);
         Layout.Check("ssm_mamba3_update_args.y", (byte*)&value.Y - (byte*)&value);
     }
+
+    [Test]
+    public void SsmCausalConvArgs()
+    {
+        SsmCausalConvArgs value = default;
+        Layout.Check("ssm_causal_conv_args", sizeof(SsmCausalConvArgs));
+        Layout.Check("ssm_causal_conv_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_causal_conv_args.u", (byte*)&value.U - (byte*)&value);
+        Layout.Check("ssm_causal_conv_args.k", (byte*)&value.K - (byte*)&value);
+        Layout.Check("ssm_causal_conv_args.k_reverse", (byte*)&value.KReverse - (byte*)&value);
+        Layout.Check("ssm_causal_conv_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_causal_conv_args.pre_gate", (byte*)&value.PreGate - (byte*)&value);
+        Layout.Check("ssm_causal_conv_args.post_gate", (byte*)&value.PostGate - (byte*)&value);
+        Layout.Check("ssm_causal_conv_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_causal_conv_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_causal_conv_args.spectrum", (byte*)&value.Spectrum - (byte*)&value);
+        Layout.Check("ssm_causal_conv_args.y", (byte*)&value.Y - (byte*)&value);
+        Layout.Check("ssm_causal_conv_args.last_state", (byte*)&value.LastState - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmCausalConvPlanArgs()
+    {
+        SsmCausalConvPlanArgs value = default;
+        Layout.Check("ssm_causal_conv_plan_args", sizeof(SsmCausalConvPlanArgs));
+        Layout.Check("ssm_causal_conv_plan_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_causal_conv_plan_args.k", (byte*)&value.K - (byte*)&value);
+        Layout.Check("ssm_causal_conv_plan_args.k_reverse", (byte*)&value.KReverse - (byte*)&value);
+        Layout.Check("ssm_causal_conv_plan_args.spectrum", (byte*)&value.Spectrum - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmCausalConvBackwardArgs()
+    {
+        SsmCausalConvBackwardArgs value = default;
+        Layout.Check("ssm_causal_conv_backward_args", sizeof(SsmCausalConvBackwardArgs));
+        Layout.Check("ssm_causal_conv_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.u", (byte*)&value.U - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.k", (byte*)&value.K - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.k_reverse", (byte*)&value.KReverse - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.pre_gate", (byte*)&value.PreGate - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.post_gate", (byte*)&value.PostGate - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.grad_y", (byte*)&value.GradY - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.grad_last_state", (byte*)&value.GradLastState - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.grad_u", (byte*)&value.GradU - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.grad_k", (byte*)&value.GradK - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.grad_k_reverse", (byte*)&value.GradKReverse - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.grad_d", (byte*)&value.GradD - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.grad_pre_gate", (byte*)&value.GradPreGate - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.grad_post_gate", (byte*)&value.GradPostGate - (byte*)&value);
+        Layout.Check("ssm_causal_conv_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
+    }
 }

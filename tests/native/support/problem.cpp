@@ -36,12 +36,27 @@ const char* name_of(View view) {
 }
 
 const char* name_of(Operation operation) {
-    static const char* const names[] = {
-        "associative_scan",  "linear_recurrence",      "linear_recurrence_backward", "selective_scan",
-        "causal_conv1d",     "causal_conv1d_backward", "selective_scan_backward",    "ssd",
-        "ssd_backward",      "causal_conv1d_update",   "selective_state_update",     "rms_norm",
-        "rms_norm_backward", "gated_rms_norm",         "gated_rms_norm_backward",    "mamba3",
-        "mamba3_backward",   "mamba3_update"};
+    static const char* const names[] = {"associative_scan",
+                                        "linear_recurrence",
+                                        "linear_recurrence_backward",
+                                        "selective_scan",
+                                        "causal_conv1d",
+                                        "causal_conv1d_backward",
+                                        "selective_scan_backward",
+                                        "ssd",
+                                        "ssd_backward",
+                                        "causal_conv1d_update",
+                                        "selective_state_update",
+                                        "rms_norm",
+                                        "rms_norm_backward",
+                                        "gated_rms_norm",
+                                        "gated_rms_norm_backward",
+                                        "mamba3",
+                                        "mamba3_backward",
+                                        "mamba3_update",
+                                        "causal_conv",
+                                        "causal_conv_plan",
+                                        "causal_conv_backward"};
     return names[static_cast<int>(operation)];
 }
 
@@ -232,6 +247,7 @@ const char* main_output(Operation operation) {
     switch (operation) {
     case Operation::associative_scan:
     case Operation::selective_scan:
+    case Operation::causal_conv:
     case Operation::causal_conv1d:
     case Operation::ssd:
     case Operation::causal_conv1d_update:
@@ -389,6 +405,52 @@ int32_t Call::with_args(Run run) {
         args.last_state = at("last_state");
         args.seq_idx = at("seq_idx");
         return run(ssm_selective_scan, ssm_selective_scan_workspace, args);
+    }
+    case Operation::causal_conv: {
+        ssm_causal_conv_args args{};
+        args.struct_size = sizeof args;
+        args.u = at("u");
+        args.k = at("k");
+        args.k_reverse = at("k_reverse");
+        args.d = at("d");
+        args.pre_gate = at("pre_gate");
+        args.post_gate = at("post_gate");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.spectrum = at("spectrum");
+        args.y = at("y");
+        args.last_state = at("last_state");
+        return run(ssm_causal_conv, ssm_causal_conv_workspace, args);
+    }
+    case Operation::causal_conv_plan: {
+        ssm_causal_conv_plan_args args{};
+        args.struct_size = sizeof args;
+        args.k = at("k");
+        args.k_reverse = at("k_reverse");
+        args.spectrum = at("spectrum");
+        return run(ssm_causal_conv_plan, ssm_causal_conv_plan_workspace, args);
+    }
+    case Operation::causal_conv_backward: {
+        ssm_causal_conv_backward_args args{};
+        args.struct_size = sizeof args;
+        args.u = at("u");
+        args.k = at("k");
+        args.k_reverse = at("k_reverse");
+        args.d = at("d");
+        args.pre_gate = at("pre_gate");
+        args.post_gate = at("post_gate");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.grad_y = at("grad_y");
+        args.grad_last_state = at("grad_last_state");
+        args.grad_u = at("grad_u");
+        args.grad_k = at("grad_k");
+        args.grad_k_reverse = at("grad_k_reverse");
+        args.grad_d = at("grad_d");
+        args.grad_pre_gate = at("grad_pre_gate");
+        args.grad_post_gate = at("grad_post_gate");
+        args.grad_initial_state = at("grad_initial_state");
+        return run(ssm_causal_conv_backward, ssm_causal_conv_backward_workspace, args);
     }
     case Operation::causal_conv1d: {
         ssm_causal_conv1d_args args{};

@@ -69,7 +69,10 @@ enum class Operation {
     gated_rms_norm_backward,
     mamba3,
     mamba3_backward,
-    mamba3_update
+    mamba3_update,
+    causal_conv,
+    causal_conv_plan,
+    causal_conv_backward
 };
 const char* name_of(Operation operation);
 

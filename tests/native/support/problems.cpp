@@ -552,10 +552,86 @@ std::vector<Problem> causal_conv1d_backward(const Size& size) {
     return result;
 }
 
+struct LongConvolutionOptions {
+    int64_t taps; // of a short sequence; a long one has fewer
+    bool with_reverse, with_d, with_pre_gate, with_post_gate, with_states;
+};
+
+std::vector<Problem> causal_conv(const Size& size) {
+    const LongConvolutionOptions options[] = {
+        {40, false, true, true, true, true}, // everything but the taps that look ahead
+        {std::min<int64_t>(size.length + 7, 900), false, true, false, false,
+         false},                              // as S4 calls it, and more than the length
+        {230, true, true, true, true, false}, // everything but the states
+        {260, false, false, false, false, true},
+        {1, false, true, false, true, true},
+        {3, true, false, true, false, false},
+    };
+    Random random(size.seed);
+    const Type type = size.type, state = state_type(type);
+    const std::vector<int64_t> shape{size.batch, size.channels, size.length};
+    std::vector<Problem> result;
+    for (const LongConvolutionOptions& option : options) {
+        Problem problem = start(Operation::causal_conv, size);
+        const int64_t taps = size.length > 10000 ? std::min<int64_t>(option.taps, 130) : std::max<int64_t>(option.taps, 1);
+        const double scale = 2 / std::sqrt(static_cast<double>(taps));
+        const std::vector<int64_t> kernel_shape{size.channels, taps}, state_shape{state_rows(size), size.channels, taps - 1};
+        problem.inputs["u"] = uniform(type, shape, -2, 2, random);
+        problem.inputs["k"] = uniform(state, kernel_shape, -scale, scale, random);
+        if (option.with_reverse)
+            problem.inputs["k_reverse"] = uniform(state, kernel_shape, -scale, scale, random);
+        if (option.with_d)
+            problem.inputs["d"] = uniform(state, {size.channels}, -1, 1, random);
+        if (option.with_pre_gate)
+            problem.inputs["pre_gate"] = uniform(type, shape, -1, 1, random);
+        if (option.with_post_gate)
+            problem.inputs["post_gate"] = uniform(type, shape, -1, 1, random);
+        problem.outputs["y"] = Tensor(type, shape);
+        if (option.with_states) {
+            problem.inputs["initial_state"] = uniform(state, state_shape, -2, 2, random);
+            problem.outputs["last_state"] = Tensor(state, state_shape);
+        }
+        result.push_back(problem);
+    }
+    return result;
+}
+
+std::vector<Problem> causal_conv_backward(const Size& size) {
+    Random random(size.seed + 1000);
+    std::vector<Problem> result;
+    for (const Problem& forward : causal_conv(size)) {
+        const Tensor& u = forward.inputs.at("u");
+        Problem problem = forward;
+        problem.operation = Operation::causal_conv_backward;
+        problem.inputs["grad_y"] = uniform(u.type, u.shape, -1, 1, random);
+        problem.outputs = {{"grad_d", Tensor(state_type(u.type), {size.channels})}};
+        for (const char* input : {"u", "k", "k_reverse", "pre_gate", "post_gate"})
+            if (forward.inputs.count(input))
+                problem.outputs[std::string("grad_") + input] = forward.inputs.at(input);
+        if (forward.outputs.count("last_state")) {
+            const Tensor& states = forward.outputs.at("last_state");
+            problem.inputs["grad_last_state"] = uniform(states.type, states.shape, -2, 2, random);
+            problem.outputs["grad_initial_state"] = states;
+        }
+        result.push_back(problem);
+    }
+    // Gradients left out.
+    for (const char* only : {"grad_u", "grad_k", "grad_d", "grad_pre_gate", "grad_post_gate", "grad_initial_state"}) {
+        Problem problem = result[0];
+        problem.outputs = {{only, problem.outputs.at(only)}};
+        result.push_back(problem);
+    }
+    return result;
+}
+
 } // namespace
 
 std::vector<Problem> problems(Operation operation, const Size& size) {
     switch (operation) {
+    case Operation::causal_conv:
+        return causal_conv(size);
+    case Operation::causal_conv_backward:
+        return causal_conv_backward(size);
     case Operation::associative_scan:
         return associative_scan(size);
     case Operation::linear_recurrence:
@@ -585,6 +661,7 @@ std::vector<Problem> problems(Operation operation, const Size& size) {
     case Operation::rms_norm_backward:
     case Operation::gated_rms_norm:
     case Operation::gated_rms_norm_backward:
+    case Operation::causal_conv_plan:
         break;
     }
     return {};

@@ -1237,6 +1237,141 @@ Reference causal_conv1d_backward(const Problem& problem) {
     return result;
 }
 
+// Of causal_conv, forward and backward alike: one head of one sequence. What a transform is off by is, for each of its
+// numbers, a few roundings of the product of the norms of what it multiplies, times the root of its levels.
+struct LongConvolutionRow {
+    std::vector<double> x, g; // x with the state's steps before it; post_gate grad_y where there is a grad_y
+    int64_t taps, head, history, length, row, state;
+    int64_t before; // steps before the sequence that there are
+    const Tensor &k, *k_reverse, *d, *pre_gate, *post_gate;
+    double d_of_head, unit, rounding, k_norm = 0, x_norm = 0, g_norm = 0;
+
+    LongConvolutionRow(const Problem& problem, const Segment& segment, int64_t head)
+        : taps(problem.inputs.at("k").shape[1]), head(head), history(taps - 1), length(segment.end - segment.begin),
+          k(problem.inputs.at("k")), k_reverse(find(problem.inputs, "k_reverse")), d(find(problem.inputs, "d")),
+          pre_gate(find(problem.inputs, "pre_gate")), post_gate(find(problem.inputs, "post_gate")) {
+        const Tensor& u = problem.inputs.at("u");
+        const Tensor *initial = find(problem.inputs, "initial_state"), *grad_y = find(problem.inputs, "grad_y");
+        row = (segment.batch * u.shape[1] + head) * u.shape[2] + segment.begin;
+        state = (segment.state_row * u.shape[1] + head) * history;
+        before = initial ? history : 0;
+        d_of_head = d ? d->values[head].real() : 0;
+        unit = roundoff(state_type(u.type));
+        rounding = unit * 2 * (10 + std::log2(1.0 + static_cast<double>(length + taps)));
+        x.resize(length + history);
+        for (int64_t i = 0; i < history; ++i)
+            x[i] = initial ? initial->values[state + i].real() : 0;
+        for (int64_t t = 0; t < length; ++t)
+            x[history + t] = u.values[row + t].real() * gate(pre_gate, t);
+        for (int64_t t = 0; grad_y && t < length; ++t)
+            g.push_back(grad_y->values[row + t].real() * gate(post_gate, t));
+        const auto norm = [](const std::vector<double>& values) {
+            double sum = 0;
+            for (const double value : values)
+                sum += value * value;
+            return std::sqrt(sum);
+        };
+        for (int64_t j = 0; j < taps; ++j)
+            k_norm += tap(j) * tap(j) + (k_reverse ? tap(-1 - j) * tap(-1 - j) : 0);
+        k_norm = std::sqrt(k_norm);
+        x_norm = norm(x);
+        g_norm = norm(g);
+    }
+    double gate(const Tensor* tensor, int64_t t) const { return tensor ? tensor->values[row + t].real() : 1; }
+    // The tap that meets the step `lag` steps back.
+    double tap(int64_t lag) const {
+        return lag >= 0 ? k.values[head * taps + lag].real() : k_reverse->values[head * taps - 1 - lag].real();
+    }
+    double at(int64_t t) const { return t < -history || t >= length ? 0 : x[t + history]; }
+    // That of the tap that meets the latest step.
+    int64_t first_lag() const { return k_reverse ? -taps : 0; }
+    // The sum before post_gate, and what it may be off by.
+    double sum(int64_t t, double& limit) const {
+        double value = d_of_head * at(t);
+        limit = rounding * k_norm * x_norm + 3 * unit * std::abs(value);
+        for (int64_t lag = std::max(first_lag(), t - length + 1); lag <= std::min(taps - 1, t + before); ++lag)
+            value += tap(lag) * at(t - lag);
+        limit += 3 * unit * std::abs(value);
+        return value;
+    }
+};
+
+Reference causal_conv(const Problem& problem) {
+    Reference result;
+    const Tensor& u = problem.inputs.at("u");
+    Expected* y = prepare(result, problem, "y");
+    Expected* last = prepare(result, problem, "last_state");
+    for (const Segment& segment : segments_of(problem, u.shape[0], u.shape[2]))
+        for (int64_t head = 0; head < u.shape[1]; ++head) {
+            const LongConvolutionRow row(problem, segment, head);
+            for (int64_t t = 0; t < row.length; ++t) {
+                double limit;
+                const double value = row.sum(t, limit), gate = row.gate(row.post_gate, t);
+                store(y, value * gate, limit * std::abs(gate), row.row + t);
+            }
+            for (int64_t i = 0; i < row.history; ++i) {
+                const double value = row.at(row.length - row.history + i);
+                store(last, value, row.unit * std::abs(value), row.state + i);
+            }
+        }
+    return result;
+}
+
+Reference causal_conv_backward(const Problem& problem) {
+    Reference result;
+    const Tensor &u = problem.inputs.at("u"), &grad_y = problem.inputs.at("grad_y");
+    const Tensor* grad_last = find(problem.inputs, "grad_last_state");
+    Expected* grad_u = prepare(result, problem, "grad_u");
+    Expected* grad_k = prepare(result, problem, "grad_k");
+    Expected* grad_k_reverse = prepare(result, problem, "grad_k_reverse");
+    Expected* grad_d = prepare(result, problem, "grad_d");
+    Expected* grad_pre_gate = prepare(result, problem, "grad_pre_gate");
+    Expected* grad_post_gate = prepare(result, problem, "grad_post_gate");
+    Expected* grad_initial = prepare(result, problem, "grad_initial_state");
+    const int64_t taps = problem.inputs.at("k").shape[1];
+    for (int64_t head = 0; head < u.shape[1]; ++head) {
+        std::vector<double> of_taps(2 * taps); // of lag i at i, of lag -1 - i behind them
+        double of_d = 0, off_by = 0;
+        for (const Segment& segment : segments_of(problem, u.shape[0], u.shape[2])) {
+            const LongConvolutionRow row(problem, segment, head);
+            off_by += row.rounding * row.x_norm * row.g_norm;
+            for (int64_t t = 0; t < row.length; ++t) {
+                of_d += row.g[t] * row.at(t);
+                for (int64_t lag = std::max(row.first_lag(), t - row.length + 1); lag <= std::min(taps - 1, t + row.before);
+                     ++lag)
+                    of_taps[lag >= 0 ? lag : taps - 1 - lag] += row.g[t] * row.at(t - lag);
+                if (grad_post_gate) {
+                    double limit;
+                    const double sum = row.sum(t, limit), factor = grad_y.values[row.row + t].real();
+                    store(grad_post_gate, sum * factor, limit * std::abs(factor), row.row + t);
+                }
+            }
+            for (int64_t t = -row.history; t < row.length; ++t) {
+                double value = t >= 0 ? row.d_of_head * row.g[t] : 0;
+                if (grad_last && t >= row.length - row.history)
+                    value += grad_last->values[row.state + t - row.length + row.history].real();
+                double limit = row.rounding * row.k_norm * row.g_norm + 3 * row.unit * std::abs(value);
+                for (int64_t lag = std::max(row.first_lag(), -t); lag <= std::min(taps - 1, row.length - 1 - t); ++lag)
+                    value += row.tap(lag) * row.g[t + lag];
+                limit += 3 * row.unit * std::abs(value);
+                if (t < 0) {
+                    store(grad_initial, value, limit, row.state + row.history + t);
+                    continue;
+                }
+                const double gate = row.gate(row.pre_gate, t), step = u.values[row.row + t].real();
+                store(grad_u, value * gate, limit * std::abs(gate), row.row + t);
+                store(grad_pre_gate, value * step, limit * std::abs(step), row.row + t);
+            }
+        }
+        for (int64_t i = 0; i < taps; ++i) {
+            store(grad_k, of_taps[i], off_by, head * taps + i);
+            store(grad_k_reverse, of_taps[taps + i], off_by, head * taps + i);
+        }
+        store(grad_d, of_d, off_by, head);
+    }
+    return result;
+}
+
 // Of rms_norm and gated_rms_norm, forward and backward alike: one group of one row. A relative error of `rounding` bounds
 // what sums over a group and the few operations around them round; it is far below what one lost element does.
 struct NormGroup {
@@ -1370,6 +1505,10 @@ Reference reference(const Problem& problem) {
         return linear_recurrence_backward(problem);
     case Operation::selective_scan:
         return selective_scan(problem);
+    case Operation::causal_conv:
+        return causal_conv(problem);
+    case Operation::causal_conv_backward:
+        return causal_conv_backward(problem);
     case Operation::causal_conv1d:
         return causal_conv1d(problem);
     case Operation::causal_conv1d_backward:
@@ -1384,6 +1523,8 @@ Reference reference(const Problem& problem) {
         return mamba3(problem);
     case Operation::mamba3_backward:
         return mamba3_backward(problem);
+    case Operation::causal_conv_plan: // numbers in the device's own order: known by what they do
+        break;
     case Operation::mamba3_update:
         return mamba3_update(problem);
     case Operation::causal_conv1d_update:

@@ -1,5 +1,5 @@
-// Set-up operations on the host: HiPPO's matrices and their normal forms, initialisations, reconstruction, discretisation, and
-// the conversions of c. They take host tensors on every context.
+// Set-up operations on the host: HiPPO's matrices and their normal forms, initialisations, reconstruction, discretisation,
+// and the conversions of c. They take host tensors on every context.
 #include "support/state_space.h"
 
 #include <gtest/gtest.h>
@@ -27,7 +27,8 @@ struct HostTensor {
         : type(tensor.type), shape(tensor.shape), bytes(static_cast<size_t>(tensor.size() * size_of(type)) + 1) {
         for (int64_t i = 0; i < tensor.size(); ++i)
             encode(type, tensor.values[i], bytes.data() + i * size_of(type));
-        view = DLTensor{bytes.data(), {kDLCPU, 0}, static_cast<int32_t>(shape.size()), dlpack_of(type), shape.data(), nullptr, 0};
+        view = DLTensor{
+            bytes.data(), {kDLCPU, 0}, static_cast<int32_t>(shape.size()), dlpack_of(type), shape.data(), nullptr, 0};
     }
     HostTensor(const HostTensor&) = delete;
     const DLTensor* get() const { return &view; }
@@ -85,8 +86,7 @@ class Setup : public testing::TestWithParam<Target> {
 } // namespace
 
 TEST_P(Setup, MatricesAreTheirDefinitions) {
-    for (const ssm_hippo_measure measure :
-         {SSM_HIPPO_LEGS, SSM_HIPPO_LEGT, SSM_HIPPO_LAGT, SSM_HIPPO_FOUT, SSM_HIPPO_LMU})
+    for (const ssm_hippo_measure measure : {SSM_HIPPO_LEGS, SSM_HIPPO_LEGT, SSM_HIPPO_LAGT, SSM_HIPPO_FOUT, SSM_HIPPO_LMU})
         for (const int64_t n : {2, 8, 64}) {
             HostTensor a(type, {n, n}), b(type, {n});
             auto args = args_of<ssm_hippo_matrix_args>();
@@ -200,7 +200,9 @@ TEST_P(Setup, Initialisations) {
         SSM_CHECK(ssm_diagonal_initialize(context, &args));
         return std::pair{w.values(), b.values()};
     };
-    const auto near = [&](Number value, Number exact) { EXPECT_NEAR(std::abs(value - exact), 0, 8 * unit * std::abs(exact)); };
+    const auto near = [&](Number value, Number exact) {
+        EXPECT_NEAR(std::abs(value - exact), 0, 8 * unit * std::abs(exact));
+    };
     const auto [lin, ones] = of(SSM_DIAGONAL_INIT_LIN);
     const auto inv = of(SSM_DIAGONAL_INIT_INV).first, real = of(SSM_DIAGONAL_INIT_REAL).first;
     const auto quad = of(SSM_DIAGONAL_INIT_QUAD).first;
@@ -222,7 +224,8 @@ TEST_P(Setup, Initialisations) {
 
 // A signal of low degree comes back from its coefficients: legs and the windows of legt and fout; lagt its own functions.
 TEST_P(Setup, ReconstructionIsTheSignal) {
-    const auto reconstruct = [&](ssm_hippo_measure measure, const Tensor& coefficients, const Tensor& points, double window) {
+    const auto reconstruct = [&](ssm_hippo_measure measure, const Tensor& coefficients, const Tensor& points,
+                                 double window) {
         HostTensor c(coefficients), x(points), f(type, {points.size()});
         auto args = args_of<ssm_hippo_reconstruct_args>();
         args.measure = measure;
@@ -299,9 +302,8 @@ TEST_P(Setup, ProjectedSignalsComeBack) {
 
 TEST_P(Setup, DiscretisationIsItsDefinition) {
     Random random(3);
-    for (const ssm_discretization rule :
-         {SSM_DISCRETIZATION_ZOH, SSM_DISCRETIZATION_BILINEAR, SSM_DISCRETIZATION_EULER, SSM_DISCRETIZATION_BACKWARD_EULER,
-          SSM_DISCRETIZATION_GENERALIZED_BILINEAR})
+    for (const ssm_discretization rule : {SSM_DISCRETIZATION_ZOH, SSM_DISCRETIZATION_BILINEAR, SSM_DISCRETIZATION_EULER,
+                                          SSM_DISCRETIZATION_BACKWARD_EULER, SSM_DISCRETIZATION_GENERALIZED_BILINEAR})
         for (const int64_t n : {1, 2, 9}) {
             const int64_t heads = 3;
             Tensor a = random_tensor(random, type, {heads, n, n}, -1, 1), b = random_tensor(random, type, {heads, n}, -1, 1);
@@ -385,8 +387,8 @@ TEST_P(Setup, TildeConversions) {
         }
 }
 
-// The kernel of the normal form is that of the dense matrix, for every measure. fout has the eigenvalue 0 twice, which has no
-// value at frequency 0: there both systems are shifted by as much.
+// The kernel of the normal form is that of the dense matrix, for every measure. fout has the eigenvalue 0 twice, which has
+// no value at frequency 0: there both systems are shifted by as much.
 TEST_P(Setup, DplrKernelIsTheDenseOne) {
     if (type != float64)
         GTEST_SKIP() << "float32 has LegsAtFullSize";
@@ -463,7 +465,8 @@ TEST_P(Setup, BadInput) {
     HostTensor f(type, {3});
     reconstruct.f = f.get();
     reconstruct.measure = SSM_HIPPO_LAGT;
-    expect_failure(ssm_hippo_reconstruct(context, &reconstruct), "window: a positive number for lagt expected, 0.000000 given");
+    expect_failure(ssm_hippo_reconstruct(context, &reconstruct),
+                   "window: a positive number for lagt expected, 0.000000 given");
     auto tilde = args_of<ssm_dplr_to_tilde_args>();
     expect_failure(ssm_dplr_to_tilde(context, &tilde), "eigenvalues: a tensor expected, NULL given");
 }

@@ -119,8 +119,7 @@ TEST_P(StateSpace, GradientsMatchFiniteDifferences) {
 }
 
 TEST_P(StateSpace, ProjectionMatchesForEveryMeasureAndRule) {
-    for (const ssm_hippo_measure measure :
-         {SSM_HIPPO_LEGS, SSM_HIPPO_LEGT, SSM_HIPPO_LAGT, SSM_HIPPO_FOUT, SSM_HIPPO_LMU})
+    for (const ssm_hippo_measure measure : {SSM_HIPPO_LEGS, SSM_HIPPO_LEGT, SSM_HIPPO_LAGT, SSM_HIPPO_FOUT, SSM_HIPPO_LMU})
         for (const ssm_discretization rule : rules)
             for (const ssm_hippo_start start : {SSM_HIPPO_START_ZERO, SSM_HIPPO_START_FIRST}) {
                 if (measure == SSM_HIPPO_LEGS && rule == SSM_DISCRETIZATION_ZOH)
@@ -151,8 +150,8 @@ TEST_P(StateSpace, ProjectionTakesTimes) {
 // A constant signal is exact from its first sample on, for every measure that holds it.
 TEST_P(StateSpace, ConstantSignalsStay) {
     for (const ssm_hippo_measure measure : {SSM_HIPPO_LEGS, SSM_HIPPO_LEGT, SSM_HIPPO_FOUT, SSM_HIPPO_LMU}) {
-        Problem problem = hippo_project_of({type, 1, 1, 8, 60, 1, true, {}}, measure, SSM_DISCRETIZATION_BILINEAR,
-                                           SSM_HIPPO_START_FIRST);
+        Problem problem =
+            hippo_project_of({type, 1, 1, 8, 60, 1, true, {}}, measure, SSM_DISCRETIZATION_BILINEAR, SSM_HIPPO_START_FIRST);
         for (Number& value : problem.inputs["f"].values)
             value = 1;
         const Tensor coefficients = run(context, problem).at("coefficients");
@@ -253,11 +252,12 @@ TEST_P(StateSpace, OptionalTensorsMayBeAbsent) {
 TEST_P(StateSpace, EmptyTensorsAreSuccess) {
     for (const Problem& problem : all(0))
         matches(context, problem);
-    for (Problem problem : {dense_ssm_of({type, 0, 3, 4, 9, 1, true, {}}, SSM_DISCRETIZATION_ZOH),
-                            dplr_ssm_of({type, 0, 3, 4, 9, 1, true, {}}), dplr_kernel_of({type, 1, 0, 4, 9, 1, true, {}}, false),
-                            dense_kernel_of({type, 1, 0, 4, 9, 1, true, {}}, SSM_DISCRETIZATION_ZOH),
-                            dplr_kernel_backward_of({type, 1, 0, 4, 9, 1, true, {}}, false),
-                            hippo_project_of({type, 0, 1, 4, 9, 1, true, {}}, SSM_HIPPO_LAGT, SSM_DISCRETIZATION_ZOH)})
+    for (Problem problem :
+         {dense_ssm_of({type, 0, 3, 4, 9, 1, true, {}}, SSM_DISCRETIZATION_ZOH),
+          dplr_ssm_of({type, 0, 3, 4, 9, 1, true, {}}), dplr_kernel_of({type, 1, 0, 4, 9, 1, true, {}}, false),
+          dense_kernel_of({type, 1, 0, 4, 9, 1, true, {}}, SSM_DISCRETIZATION_ZOH),
+          dplr_kernel_backward_of({type, 1, 0, 4, 9, 1, true, {}}, false),
+          hippo_project_of({type, 0, 1, 4, 9, 1, true, {}}, SSM_HIPPO_LAGT, SSM_DISCRETIZATION_ZOH)})
         matches(context, problem);
 }
 
@@ -310,9 +310,9 @@ TEST_P(StateSpace, WorkspaceIsWhatTheQuerySays) {
         SSM_CHECK(call.run());
         expect_identical(call.take(), expected, problem.describe() + " in the caller's workspace");
         download(context, memory, image.data(), image.size());
-        EXPECT_TRUE(std::all_of(image.begin() + static_cast<int64_t>(bytes), image.end(),
-                                [](unsigned char byte) { return byte == canary; }))
-            << problem.describe();
+        EXPECT_TRUE(std::all_of(image.begin() + static_cast<int64_t>(bytes), image.end(), [](unsigned char byte) {
+            return byte == canary;
+        })) << problem.describe();
         SSM_CHECK(ssm_context_set_workspace(context, memory, bytes - 1));
         EXPECT_EQ(call.run(), SSM_ERROR_WORKSPACE_TOO_SMALL);
         SSM_CHECK(ssm_context_set_workspace(context, nullptr, 0));
@@ -362,7 +362,8 @@ TEST_P(StateSpace, LegsAtFullSize) {
     Context host(devices().front());
     Tensor eigenvalues(complex128, {states}), p(complex128, {1, states}), b(complex128, {states});
     {
-        Placed w(host, eigenvalues, View::compact, true), own_p(host, p, View::compact, true), own_b(host, b, View::compact, true);
+        Placed w(host, eigenvalues, View::compact, true), own_p(host, p, View::compact, true),
+            own_b(host, b, View::compact, true);
         if (devices().front().type != SSM_DEVICE_CPU)
             GTEST_SKIP() << "needs host memory";
         ssm_hippo_nplr_args args{};
@@ -413,24 +414,30 @@ TEST_P(StateSpace, BadInput) {
     for (const Problem& right : {kernel, dplr_kernel_backward_of(sizes, true)}) {
         expect(right, "eigenvalues[1,2]: a finite number that is not 0 expected, 0+0i given",
                [](Problem& problem) { problem.inputs["eigenvalues"].values[6] = 0; });
-        expect(right, "p: a rank of 1 to 4 expected, shape (3,5,4) given",
-               [&](Problem& problem) { problem.inputs["p"] = Tensor(complex_of(type), {3, 5, 4}); });
+        expect(right, "p: a rank of 1 to 4 expected, shape (3,5,4) given", [&](Problem& problem) {
+            problem.inputs["p"] = Tensor(complex_of(type), {3, 5, 4});
+        });
     }
-    expect(dense, "discretization: zoh, bilinear, euler, backward_euler or generalized_bilinear expected, dirac, of diagonal "
-                  "systems alone given",
+    expect(dense,
+           "discretization: zoh, bilinear, euler, backward_euler or generalized_bilinear expected, dirac, of diagonal "
+           "systems alone given",
            [](Problem& problem) { problem.discretization = SSM_DISCRETIZATION_DIRAC; });
-    expect(dense, "discretization: an ssm_discretization expected, 9 given", [](Problem& problem) { problem.discretization = 9; });
+    expect(dense, "discretization: an ssm_discretization expected, 9 given",
+           [](Problem& problem) { problem.discretization = 9; });
     expect(dense, "alpha: 0 without the generalized bilinear rule expected, 0.500000 given",
            [](Problem& problem) { problem.alpha = 0.5; });
     expect(dense, "a: at least one state expected, shape (3,0,0) given", [&](Problem& problem) {
         problem.inputs["a"] = Tensor(type, {3, 0, 0});
         problem.inputs["b"] = problem.inputs["c"] = Tensor(type, {3, 0});
     });
-    expect(dense, "b: shape (3,4) expected, (3,5) given", [&](Problem& problem) { problem.inputs["b"] = Tensor(type, {3, 5}); });
+    expect(dense, "b: shape (3,4) expected, (3,5) given", [&](Problem& problem) {
+        problem.inputs["b"] = Tensor(type, {3, 5});
+    });
     const Problem legs = hippo_project_of(sizes, SSM_HIPPO_LEGS, SSM_DISCRETIZATION_BILINEAR);
     expect(legs, "discretization: bilinear, euler, backward_euler or generalized_bilinear for legs expected, zoh given",
            [](Problem& problem) { problem.discretization = SSM_DISCRETIZATION_ZOH; });
-    expect(legs, "dt: 0 for legs, whose steps are 1/k expected, 0.100000 given", [](Problem& problem) { problem.step = 0.1; });
+    expect(legs, "dt: 0 for legs, whose steps are 1/k expected, 0.100000 given",
+           [](Problem& problem) { problem.step = 0.1; });
     expect(legs, "measure: an ssm_hippo_measure expected, 7 given", [](Problem& problem) { problem.measure = 7; });
     expect(legs, "timestamps[3]: a time after 2 expected, 2 given", [&](Problem& problem) {
         problem.inputs["timestamps"] = Tensor(type, {9});

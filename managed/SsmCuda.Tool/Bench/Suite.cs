@@ -22,5 +22,8 @@ internal static class Suite
         .. Mamba3Benchmarks.Definitions(quick),
         .. Mamba3BackwardBenchmarks.Definitions(quick),
         .. Mamba3UpdateBenchmarks.Definitions(quick),
+        .. DenseBenchmarks.Definitions(quick),
+        .. DplrBenchmarks.Definitions(quick),
+        .. HippoProjectBenchmarks.Definitions(quick),
     ];
 }

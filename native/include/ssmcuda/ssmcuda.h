@@ -1038,7 +1038,7 @@ SSM_API int32_t ssm_mamba3_update(ssm_context* context, const ssm_mamba3_update_
 SSM_API int32_t ssm_mamba3_update_workspace(ssm_context* context, const ssm_mamba3_update_args* args, uint64_t* bytes);
 
 /* Set-up operations. Their tensors lie in host memory, whatever the device of the context; they run at once, and are not
- * part of a capture.                                                                                                        */
+ * part of a capture. */
 
 /** The system c' = a c + b f of a measure (Gu et al. 2020, arXiv 2008.07669). */
 typedef struct ssm_hippo_matrix_args {
@@ -1067,7 +1067,8 @@ typedef struct ssm_hippo_nplr_args {
     const DLTensor* p;
     /** out optional (N): the type of eigenvalues, on the host; V^* b. */
     const DLTensor* b;
-    /** out optional (M,N): the type of eigenvalues, on the host; the columns of V. A row c of the dense system is c V here. */
+    /** out optional (M,N): the type of eigenvalues, on the host; the columns of V. A row c of the dense system is c V here.
+     */
     const DLTensor* v;
 } ssm_hippo_nplr_args;
 SSM_API int32_t ssm_hippo_nplr(ssm_context* context, const ssm_hippo_nplr_args* args);

@@ -1,5 +1,5 @@
-// Dense linear algebra of a team in double: products, solutions, the matrix exponential, discretisation, powers. Matrices are
-// row by row; every function ends with all results in place for all.
+// Dense linear algebra of a team in double: products, solutions, the matrix exponential, discretisation, powers. Matrices
+// are row by row; every function ends with all results in place for all.
 #pragma once
 
 #include "core/params/dense_system.h"
@@ -141,7 +141,8 @@ SSM_TEAM void exponential(const Team& team, int64_t n, const ExponentialMemory& 
     multiply(team, n, m.z, m.z, m.z2);
     multiply(team, n, m.z2, m.z2, m.z4);
     multiply(team, n, m.z4, m.z2, m.z6);
-    // u = z (z6 (b13 z6 + b11 z4 + b9 z2) + b7 z6 + b5 z4 + b3 z2 + b1), v = z6 (b12 z6 + b10 z4 + b8 z2) + b6 z6 + ... + b0.
+    // u = z (z6 (b13 z6 + b11 z4 + b9 z2) + b7 z6 + b5 z4 + b3 z2 + b1), v = z6 (b12 z6 + b10 z4 + b8 z2) + b6 z6 + ... +
+    // b0.
     share(team, n * n, [&](int64_t i) { m.u[i] = m.z6[i] + 16380.0 * m.z4[i] + 40840800.0 * m.z2[i]; });
     team.sync();
     multiply(team, n, m.z6, m.u, m.v);
@@ -242,8 +243,8 @@ struct DenseKernelMemory {
     }
 };
 
-// Rows 1 to count - 1 from row 0: row i is row 0 times step^i. step becomes a power of itself: step^p with the least power of
-// two p >= count.
+// Rows 1 to count - 1 from row 0: row i is row 0 times step^i. step becomes a power of itself: step^p with the least power
+// of two p >= count.
 template <class Team>
 SSM_TEAM void grow_rows(const Team& team, int64_t n, int64_t count, double* rows, double*& step, double*& squared) {
     for (int64_t have = 1; have < count; have *= 2) {
@@ -259,8 +260,8 @@ SSM_TEAM void grow_rows(const Team& team, int64_t n, int64_t count, double* rows
 // k(l) for l in [0, length) goes to store(l, value). Powers by squaring: log2(length) products of matrices, then N length
 // operations.
 template <class Team, class C, class Store>
-SSM_TEAM void dense_kernel(const Team& team, int64_t n, const double* a_bar, const double* b_bar, const C& c,
-                           int64_t length, const DenseKernelMemory& m, const Store& store) {
+SSM_TEAM void dense_kernel(const Team& team, int64_t n, const double* a_bar, const double* b_bar, const C& c, int64_t length,
+                           const DenseKernelMemory& m, const Store& store) {
     const DenseKernelPlan plan(length);
     double *power = m.power, *squared = m.squared;
     share(team, n * n, [&](int64_t item) { power[item] = a_bar[item % n * n + item / n]; });
@@ -272,7 +273,7 @@ SSM_TEAM void dense_kernel(const Team& team, int64_t n, const double* a_bar, con
     grow_rows(team, n, plan.block, m.right, power, squared); // rows b_bar^T (a_bar^T)^l0
     share(team, n * n, [&](int64_t item) { squared[item] = power[item % n * n + item / n]; });
     team.sync();
-    double *step = squared, *other = power; // a_bar^block
+    double *step = squared, *other = power;               // a_bar^block
     grow_rows(team, n, plan.blocks, m.left, step, other); // rows c a_bar^(block l1)
     share(team, length, [&](int64_t l) {
         const double* const left = m.left + l / plan.block * n;

@@ -19,7 +19,8 @@ struct DenseSsm : Call<DenseSsmParams> {
     }
 
   private:
-    DenseSsm(const ssm_context& context, const ssm_dense_ssm_args& args, Purpose purpose) : Call(context, purpose), system(contract, args) {
+    DenseSsm(const ssm_context& context, const ssm_dense_ssm_args& args, Purpose purpose)
+        : Call(context, purpose), system(contract, args) {
         u = &contract.input("u", args.u);
         d = &contract.optional_input("d", args.d);
         initial_state = &contract.optional_input("initial_state", args.initial_state);

@@ -61,8 +61,8 @@ extern "C" int32_t ssm_discretize_dense(ssm_context* context, const ssm_discreti
                 for (int64_t j = 0; j < states; ++j)
                     own_a(i, j) = real_at(a, {h, i, j});
             }
-            const Eigen::MatrixXd result = discretized(own_a, own_b, real_at(dt, {h}),
-                                                       static_cast<Discretization>(args.discretization), args.alpha);
+            const Eigen::MatrixXd result =
+                discretized(own_a, own_b, real_at(dt, {h}), static_cast<Discretization>(args.discretization), args.alpha);
             for (int64_t i = 0; i < states; ++i) {
                 for (int64_t j = 0; j < states; ++j)
                     put(a_bar, {h, i, j}, result(i, j));

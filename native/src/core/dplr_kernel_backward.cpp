@@ -44,7 +44,8 @@ struct DplrKernelBackward : Call<DplrKernelBackwardParams> {
         expect_shape(*grad_dt, {heads});
         contract.expect_outputs_apart();
         if (grad_k->count == 0) { // no element of a kernel: no gradient
-            pass_on({{&absent, grad_eigenvalues}, {&absent, grad_p}, {&absent, grad_b}, {&absent, grad_c}, {&absent, grad_dt}});
+            pass_on(
+                {{&absent, grad_eigenvalues}, {&absent, grad_p}, {&absent, grad_b}, {&absent, grad_c}, {&absent, grad_dt}});
             return;
         }
         system.place(plan, params.system);
@@ -60,9 +61,11 @@ struct DplrKernelBackward : Call<DplrKernelBackwardParams> {
 } // namespace
 
 extern "C" int32_t ssm_dplr_kernel_backward(ssm_context* context, const ssm_dplr_kernel_backward_args* args) {
-    return run_operation<DplrKernelBackward>(context, args, &Backend::dplr_kernel_backward, &Backend::dplr_kernel_backward_workspace);
+    return run_operation<DplrKernelBackward>(context, args, &Backend::dplr_kernel_backward,
+                                             &Backend::dplr_kernel_backward_workspace);
 }
 
-extern "C" int32_t ssm_dplr_kernel_backward_workspace(ssm_context* context, const ssm_dplr_kernel_backward_args* args, uint64_t* bytes) {
+extern "C" int32_t ssm_dplr_kernel_backward_workspace(ssm_context* context, const ssm_dplr_kernel_backward_args* args,
+                                                      uint64_t* bytes) {
     return query_workspace<DplrKernelBackward>(context, args, bytes, &Backend::dplr_kernel_backward_workspace);
 }

@@ -19,7 +19,8 @@ struct DplrSsm : Call<DplrSsmParams> {
     }
 
   private:
-    DplrSsm(const ssm_context& context, const ssm_dplr_ssm_args& args, Purpose purpose) : Call(context, purpose), system(contract, args) {
+    DplrSsm(const ssm_context& context, const ssm_dplr_ssm_args& args, Purpose purpose)
+        : Call(context, purpose), system(contract, args) {
         u = &contract.input("u", args.u);
         d = &contract.optional_input("d", args.d);
         initial_state = &contract.optional_input("initial_state", args.initial_state);

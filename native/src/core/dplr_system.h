@@ -1,7 +1,8 @@
 // The system A = diag(w) - sum_r p_r p_r^*, discretised by the bilinear rule, in double by a team.
 //
 // With q = 2 / dt, D = 1 / (q - w) and G = I + P^* D P the discretised system is diagonal and low rank:
-//     a_bar x = (q + w) D x - sum_r u_r (v_r . x),   v_r = conj(p_r) D,   u = 2 q D P G^-1,   b_bar = 2 D b - u P^*(D b) / q.
+//     a_bar x = (q + w) D x - sum_r u_r (v_r . x),   v_r = conj(p_r) D,   u = 2 q D P G^-1,   b_bar = 2 D b - u P^*(D b) /
+//     q.
 // With conjugate pairs the N states given are half of 2 N; the other half are their conjugates, and v . x and P^* D P become
 // twice their real parts.
 //
@@ -25,13 +26,9 @@ struct DplrHead {
 
     SSM_TEAM ComplexDouble eigenvalue(int64_t n) const { return load_complex(eigenvalues, is_double, n); }
     SSM_TEAM ComplexDouble p_of(int r, int64_t n) const { return load_complex(p, is_double, r * states + n); }
-    SSM_TEAM ComplexDouble b_of(int64_t n) const {
-        return b ? load_complex(b, is_double, n) : ComplexDouble{0, 0};
-    }
+    SSM_TEAM ComplexDouble b_of(int64_t n) const { return b ? load_complex(b, is_double, n) : ComplexDouble{0, 0}; }
     // What a sum over the given states is over all of them.
-    SSM_TEAM ComplexDouble whole(ComplexDouble sum) const {
-        return conjugate_pairs ? ComplexDouble{2 * sum.re, 0} : sum;
-    }
+    SSM_TEAM ComplexDouble whole(ComplexDouble sum) const { return conjugate_pairs ? ComplexDouble{2 * sum.re, 0} : sum; }
 };
 
 // The address that many real numbers into a tensor.
@@ -209,9 +206,9 @@ struct DplrTildeGradientMemory {
 // Backward of dplr_to_tilde. grad (N) holds the gradient of c~ and becomes that of c; those of the eigenvalues, p and dt are
 // added to grad_eigenvalues (N), grad_p (R,N) and grad_dt.
 //
-// With r the row of c, h the column of the gradient and M the matrix, the gradient of M is -S^T, S = sum_i M^i h r M^(L-1-i).
-// (M^k, S_k) is doubled and advanced by one along the bits of L: S_2k = M^k S_k + S_k M^k, S_(k+1) = M S_k + h r M^k.
-// Then with M = 2 q (q - A)^-1 - I the gradient of A is -((M + I) S (M + I))^T / (2 q).
+// With r the row of c, h the column of the gradient and M the matrix, the gradient of M is -S^T, S = sum_i M^i h r
+// M^(L-1-i). (M^k, S_k) is doubled and advanced by one along the bits of L: S_2k = M^k S_k + S_k M^k, S_(k+1) = M S_k + h r
+// M^k. Then with M = 2 q (q - A)^-1 - I the gradient of A is -((M + I) S (M + I))^T / (2 q).
 template <class Team>
 SSM_TEAM void dplr_tilde_gradient(const Team& team, const DplrHead& head, const void* c, int64_t length,
                                   const DplrTildeGradientMemory& memory, ComplexDouble* grad,
@@ -294,8 +291,8 @@ SSM_TEAM void dplr_tilde_gradient(const Team& team, const DplrHead& head, const 
                 turned_im -= im_im * p.re - im_re * p.im;
             }
             ComplexDouble& target = grad_p[r * states + n];
-            target = target + (head.conjugate_pairs ? ComplexDouble{2 * re, 2 * im}
-                                                    : ComplexDouble{re + turned_im, im - turned_re});
+            target = target +
+                     (head.conjugate_pairs ? ComplexDouble{2 * re, 2 * im} : ComplexDouble{re + turned_im, im - turned_re});
         }
     });
     team.sync();

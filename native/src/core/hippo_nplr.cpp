@@ -1,4 +1,5 @@
-// The normal plus low-rank form of HiPPO's matrices, and the initialisations of diagonal systems, one of which is made of it.
+// The normal plus low-rank form of HiPPO's matrices, and the initialisations of diagonal systems, one of which is made of
+// it.
 #include "core/hippo_normal.h"
 
 #include "core/hippo_measure.h"
@@ -54,7 +55,8 @@ HippoNormal hippo_normal(Measure measure, int64_t states) {
     result.v = solver.eigenvectors().rightCols(states);
     result.eigenvalues.resize(states);
     for (int64_t n = 0; n < states; ++n)
-        result.eigenvalues(n) = {real, SSM_MUTATE("hippo_nplr.host.negative_half", 1, -1) * solver.eigenvalues()(states + n)};
+        result.eigenvalues(n) = {real,
+                                 SSM_MUTATE("hippo_nplr.host.negative_half", 1, -1) * solver.eigenvalues()(states + n)};
     if (measure == Measure::fout) {
         // The constant and the sine that is none have the eigenvalue 0 both: a pair of vectors that are conjugates.
         result.v.col(0).setZero();

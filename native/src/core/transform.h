@@ -1,5 +1,5 @@
-// Discrete Fourier transforms of any length in double by a team: powers of two by Stockham's radix-4 passes, other lengths as
-// a convolution with a chirp (Bluestein), in O(L log L) for all. Its two users are dplr_kernel and its gradients, through
+// Discrete Fourier transforms of any length in double by a team: powers of two by Stockham's radix-4 passes, other lengths
+// as a convolution with a chirp (Bluestein), in O(L log L) for all. Its two users are dplr_kernel and its gradients, through
 // rows_of_spectra and spectra_of_rows; a faster transform of real rows fits in their place.
 #pragma once
 
@@ -118,8 +118,7 @@ SSM_TEAM ComplexDouble* transform(const Team& team, const TransformPlan& plan, c
         return x;
     }
     // l m = (l^2 + m^2 - (m - l)^2) / 2
-    share(team, plan.points,
-          [&](int64_t l) { x[l] = l < plan.length ? load(l) * tables.chirp[l] : ComplexDouble{0, 0}; });
+    share(team, plan.points, [&](int64_t l) { x[l] = l < plan.length ? load(l) * tables.chirp[l] : ComplexDouble{0, 0}; });
     team.sync();
     transform_power_of_two(team, plan.points, tables.roots, x, y);
     // Back by the same transform of the conjugates.
@@ -162,8 +161,7 @@ SSM_TEAM void rows_of_spectra(const Team& team, const TransformPlan& plan, const
 // The halves of the spectra G_j = sum_l g_l exp(-2 pi i j l / L) of two real rows, g_l = load(which, l).
 template <class Team, class Load>
 SSM_TEAM void spectra_of_rows(const Team& team, const TransformPlan& plan, const TransformTables& tables,
-                              const TransformMemory& memory, const Load& load, ComplexDouble* first,
-                              ComplexDouble* second) {
+                              const TransformMemory& memory, const Load& load, ComplexDouble* first, ComplexDouble* second) {
     const int64_t length = plan.length;
     const ComplexDouble* const both = transform(team, plan, tables, memory, [&](int64_t l) {
         return ComplexDouble{load(0, l), second ? load(1, l) : 0.0};

@@ -21,7 +21,8 @@ HWY_INLINE void step_states(int64_t states, int64_t width, const Lane* step, int
     constexpr int64_t n = lanes_of<Lane>();
     const Lane* const columns = step + first;
     Vec<Lane> sums[Vectors];
-    unrolled<Vectors>([&](auto v) SSM_INLINE_LAMBDA { sums[v] = hn::Mul(u, hn::Load(d, columns + states * width + v * n)); });
+    unrolled<Vectors>([&](auto v)
+                          SSM_INLINE_LAMBDA { sums[v] = hn::Mul(u, hn::Load(d, columns + states * width + v * n)); });
     for (int64_t j = 0; j < states; ++j) {
         const auto own = hn::Set(d, x[j]);
         unrolled<Vectors>(

@@ -1,8 +1,8 @@
 // The kernel of dense systems. A task is a head; everything is done in double by core/dense_algebra.h: the discretisation,
 // powers by squaring, and N operations for an element of the kernel.
+#include "core/params/dense_kernel.h"
 #include "core/dense_algebra.h"
 #include "core/mutate.h"
-#include "core/params/dense_kernel.h"
 #include "cpu/context.h"
 #include "cpu/ssd.h" // Areas
 
@@ -36,8 +36,10 @@ void run_head(const DenseKernelParams& p, int64_t head, void* area) {
         [&](int64_t i) {
             return load_real(p.system.c, is_double, SSM_MUTATE("dense_kernel.cpu.shared_c", head * n, 0) + i);
         },
-        p.length, memory.kernel, [&](int64_t l, double value) {
-            store_real(p.k, is_double, head * p.length + SSM_MUTATE("dense_kernel.cpu.reversed", l, p.length - 1 - l), value);
+        p.length, memory.kernel,
+        [&](int64_t l, double value) {
+            store_real(p.k, is_double, head * p.length + SSM_MUTATE("dense_kernel.cpu.reversed", l, p.length - 1 - l),
+                       value);
         });
 }
 

@@ -35,7 +35,8 @@ HWY_NOINLINE void run_sequence(const DenseSsmParams& p, const Lane* step, Lane* 
         auto sum = hn::Zero(d);
         for (int64_t i = 0; i < width; i += n)
             sum = hn::MulAdd(hn::Load(d, c + i), hn::Load(d, seen + i), sum);
-        y[t * p.y.time_stride] = hn::GetLane(hn::SumOfLanes(d, sum)) + SSM_MUTATE("dense_ssm.cpu.no_skip", skip, Lane{0}) * input;
+        y[t * p.y.time_stride] =
+            hn::GetLane(hn::SumOfLanes(d, sum)) + SSM_MUTATE("dense_ssm.cpu.no_skip", skip, Lane{0}) * input;
     }
     if (p.last_state)
         std::copy_n(SSM_MUTATE("dense_ssm.cpu.stale_state", x, next), states, static_cast<Lane*>(p.last_state) + at);

@@ -62,7 +62,8 @@ HWY_NOINLINE void sum_states(const DplrNumbers<Lane>& numbers, int64_t states, V
         unrolled<1 + Rank>([&](auto y) SSM_INLINE_LAMBDA { own[y] = constant<X>(0); });
         const Lane* const rows = numbers.products + 2 * x * (1 + Rank) * states;
         for (int64_t i = 0; i < states; ++i) {
-            const X one_over{hn::Load(d, numbers.reciprocals + 2 * i * n), hn::Load(d, numbers.reciprocals + (2 * i + 1) * n)};
+            const X one_over{hn::Load(d, numbers.reciprocals + 2 * i * n),
+                             hn::Load(d, numbers.reciprocals + (2 * i + 1) * n)};
             unrolled<1 + Rank>([&](auto y) SSM_INLINE_LAMBDA {
                 const Lane* const product = rows + 2 * (y * states + i);
                 own[y] = multiply_add(X{hn::Set(d, product[0]), hn::Set(d, product[1])}, one_over, own[y]);

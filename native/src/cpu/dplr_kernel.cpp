@@ -1,5 +1,5 @@
-// The kernel of diagonal plus low-rank systems. Where c is not c_tilde, that is made first, a head at a time in double. A task
-// is then a part of the frequencies of a head: vectors of frequencies (cpu/dplr_kernel-inl.h), sums over the states in
+// The kernel of diagonal plus low-rank systems. Where c is not c_tilde, that is made first, a head at a time in double. A
+// task is then a part of the frequencies of a head: vectors of frequencies (cpu/dplr_kernel-inl.h), sums over the states in
 // registers. At last two heads go through one complex transform. Operations for a state and frequency: a quotient and
 // 8 (1 + R)^2 for both signs of the frequency.
 #undef HWY_TARGET_INCLUDE
@@ -21,7 +21,8 @@ HWY_INLINE ComplexVector<Lane> generating(const DplrSums<Lane, Rank>& sums, Vec<
     auto low = constant<ComplexVector<Lane>>(0);
     for (int r = 0; r < Rank; ++r)
         low = multiply_add(sums.at[0][1 + r], y[r], low);
-    return subtract(sums.at[0][0], scaled(SSM_MUTATE("dplr_kernel.cpu.no_cosine", cosine, hn::Set(Tag<Lane>(), Lane{1})), low));
+    return subtract(sums.at[0][0],
+                    scaled(SSM_MUTATE("dplr_kernel.cpu.no_cosine", cosine, hn::Set(Tag<Lane>(), Lane{1})), low));
 }
 
 template <class Lane, int Rank>
@@ -134,9 +135,8 @@ int32_t dplr_kernel(BackendContext* context, const DplrKernelParams* params) {
                           [&](int64_t n, ComplexDouble value) { store_complex(to, is_double, n, value); });
         });
     const auto spectrum = HWY_DYNAMIC_DISPATCH(dplr_spectrum);
-    in_area(system.heads * memory.parts(), [&](int64_t task, void* area) {
-        spectrum(system, memory, area, task / memory.parts(), task % memory.parts());
-    });
+    in_area(system.heads * memory.parts(),
+            [&](int64_t task, void* area) { spectrum(system, memory, area, task / memory.parts(), task % memory.parts()); });
     in_area((system.heads + 1) / 2, [&](int64_t pair, void* area) {
         TeamMemory parts(area);
         const ComplexDouble* const first = memory.spectra + 2 * pair * memory.frequencies;

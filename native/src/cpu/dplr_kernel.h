@@ -68,8 +68,7 @@ template <class Lane>
 void fill_angles(const DplrKernelMemory& memory) {
     Lane *const sines = reinterpret_cast<Lane*>(memory.sines), *const cosines = reinterpret_cast<Lane*>(memory.cosines);
     for (int64_t j = 0; j < memory.width; ++j) {
-        const ComplexDouble root =
-            j < memory.frequencies ? unit_root(j, 2 * memory.transform.length) : ComplexDouble{0, 1};
+        const ComplexDouble root = j < memory.frequencies ? unit_root(j, 2 * memory.transform.length) : ComplexDouble{0, 1};
         sines[j] = static_cast<Lane>(root.im);
         cosines[j] = static_cast<Lane>(2 * j == memory.transform.length ? 0 : root.re);
     }

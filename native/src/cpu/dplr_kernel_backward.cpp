@@ -69,10 +69,12 @@ HWY_NOINLINE void run_part(const DplrSystem& system, const DplrKernelMemory& mem
         alignas(64) Lane re[lanes_of<Lane>()], im[lanes_of<Lane>()];
         for (int64_t k = 0; k < n; ++k) {
             const int64_t frequency = j + k;
-            const double weight = frequency >= memory.frequencies                     ? 0
-                                  : frequency == 0 || 2 * frequency == length ? 1
-                                                                              : SSM_MUTATE("dplr_kernel_backward.cpu.weight", 2, 1);
-            const ComplexDouble g = weight == 0 ? ComplexDouble{0, 0} : weight / static_cast<double>(length) * spectrum[frequency];
+            const double weight = frequency >= memory.frequencies ? 0
+                                  : frequency == 0 || 2 * frequency == length
+                                      ? 1
+                                      : SSM_MUTATE("dplr_kernel_backward.cpu.weight", 2, 1);
+            const ComplexDouble g =
+                weight == 0 ? ComplexDouble{0, 0} : weight / static_cast<double>(length) * spectrum[frequency];
             re[k] = static_cast<Lane>(g.re);
             im[k] = static_cast<Lane>(g.im);
         }
@@ -208,8 +210,8 @@ struct BackwardMemory {
     DplrStateSums* sums;
     BackwardMemory(TeamMemory& memory, const DplrKernelBackwardParams& p)
         : kernel(memory, p.system, p.length, p.c_is_tilde),
-          adjoint(memory.take<char>(p.system.heads * dplr_adjoint_rows(p.system.rank) * kernel.width *
-                                    size_of(p.system.type))),
+          adjoint(
+              memory.take<char>(p.system.heads * dplr_adjoint_rows(p.system.rank) * kernel.width * size_of(p.system.type))),
           sums(memory.take<DplrStateSums>(p.system.heads * p.system.states)) {}
 };
 
@@ -256,8 +258,8 @@ void finish_head(const DplrKernelBackwardParams& p, const BackwardMemory& memory
         out.w[n] = sums.w;
         q += sums.q;
         for (int r = 0; r < own.rank; ++r)
-            out.p[r * states + n] = sums.right[1 + r] +
-                                    SSM_MUTATE("dplr_kernel_backward.cpu.no_left", conj(sums.left[1 + r]), (ComplexDouble{0, 0}));
+            out.p[r * states + n] = sums.right[1 + r] + SSM_MUTATE("dplr_kernel_backward.cpu.no_left",
+                                                                   conj(sums.left[1 + r]), (ComplexDouble{0, 0}));
         if (p.grad_b)
             store_complex(p.grad_b, is_double, head * states + n, sums.right[0]);
     }
@@ -312,8 +314,8 @@ int32_t dplr_kernel_backward(BackendContext* context, const DplrKernelBackwardPa
         ComplexDouble* const first = kernel.spectra + 2 * pair * kernel.frequencies;
         spectra_of_rows(
             Alone(), kernel.transform, kernel.tables, TransformMemory(parts, kernel.transform),
-            [&](int64_t which, int64_t l) { return load_real(p.grad_k, is_double, (2 * pair + which) * p.length + l); }, first,
-            2 * pair + 1 < system.heads ? first + kernel.frequencies : nullptr);
+            [&](int64_t which, int64_t l) { return load_real(p.grad_k, is_double, (2 * pair + which) * p.length + l); },
+            first, 2 * pair + 1 < system.heads ? first + kernel.frequencies : nullptr);
     });
     const auto adjoint = HWY_DYNAMIC_DISPATCH(dplr_adjoint);
     const int64_t parts = (kernel.width + dplr_part - 1) / dplr_part;

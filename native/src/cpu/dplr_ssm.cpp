@@ -1,7 +1,7 @@
 // The recurrence of diagonal plus low-rank systems. The discretised system is diagonal and low rank too
 // (core/dplr_system.h): x' = a x - sum_r u_r (v_r . x) + b u_t. A task is a head of a sequence, its vectors hold states, and
-// one pass over them makes a step: it also sums up y and what v_r . x is in the next step. Bytes: u and y; the rest is in the
-// caches. Operations for a state and step: 8 + 6 R multiply-adds.
+// one pass over them makes a step: it also sums up y and what v_r . x is in the next step. Bytes: u and y; the rest is in
+// the caches. Operations for a state and step: 8 + 6 R multiply-adds.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/dplr_ssm.cpp"
 #include "hwy/foreach_target.h"
@@ -43,7 +43,7 @@ HWY_NOINLINE void run_sequence(const DplrSsmParams& p, const Lane* rows, Lane* s
     const Lane* const u = static_cast<const Lane*>(p.u.data) + batch * p.u.batch_stride + head * p.u.channel_stride;
     Lane* const y = static_cast<Lane*>(p.y.data) + batch * p.y.batch_stride + head * p.y.channel_stride;
     X seen[Rank]; // v_r . x, in every lane
-    const auto finish = [&](const X (&sums)[Rank]) SSM_INLINE_LAMBDA {
+    const auto finish = [&](const X(&sums)[Rank]) SSM_INLINE_LAMBDA {
         unrolled<Rank>([&](auto r) SSM_INLINE_LAMBDA {
             seen[r].re = hn::Mul(hn::Set(d, twice), hn::SumOfLanes(d, sums[r].re));
             seen[r].im = pairs ? hn::Zero(d) : hn::SumOfLanes(d, sums[r].im);
@@ -184,9 +184,8 @@ int32_t dplr_ssm(BackendContext* context, const DplrSsmParams* params) {
         });
     });
     const auto run = HWY_DYNAMIC_DISPATCH(run_dplr);
-    parallel_for(p.system.heads * p.shape.state_rows(), context->threads, [&](int64_t task) {
-        areas.use([&](void* area) { run(p, base, plan.row_bytes, area, task); });
-    });
+    parallel_for(p.system.heads * p.shape.state_rows(), context->threads,
+                 [&](int64_t task) { areas.use([&](void* area) { run(p, base, plan.row_bytes, area, task); }); });
     return success;
 }
 

@@ -1,8 +1,8 @@
 // The projection of signals onto HiPPO's measures. A task is a signal.
 //
 // legs: a step of size s is a forward step of (1 - alpha) s and a backward step of alpha s, each in N operations, because
-// with r_n = sqrt(2n+1) row n of -A is r_n (r_0, .., r_{n-1}, 0, ..) plus n+1 on the diagonal. Forward that is a prefix sum of
-// r_n x_n. Backward the sum S_n = sum_{m<n} r_m y_m obeys S_{n+1} = S_n (1 - n s) / (1 + (n+1) s) + r_n (x_n + s f r_n) /
+// with r_n = sqrt(2n+1) row n of -A is r_n (r_0, .., r_{n-1}, 0, ..) plus n+1 on the diagonal. Forward that is a prefix sum
+// of r_n x_n. Backward the sum S_n = sum_{m<n} r_m y_m obeys S_{n+1} = S_n (1 - n s) / (1 + (n+1) s) + r_n (x_n + s f r_n) /
 // (1 + (n+1) s), a linear recurrence over n, which is scanned along the lanes. Operations: some 30 for a state and step.
 //
 // The sliding measures are dense systems that are discretised once; N^2 multiply-adds for a step.
@@ -190,8 +190,7 @@ int32_t hippo_project(BackendContext* context, const HippoProjectParams* params)
     if (plan.step_bytes > 0)
         areas.use([&](void* area) { make_step(p, area, base); });
     const auto run = HWY_DYNAMIC_DISPATCH(project_signal);
-    parallel_for(p.batch, context->threads,
-                 [&](int64_t row) { areas.use([&](void* area) { run(p, base, area, row); }); });
+    parallel_for(p.batch, context->threads, [&](int64_t row) { areas.use([&](void* area) { run(p, base, area, row); }); });
     return success;
 }
 

@@ -25,7 +25,8 @@ struct DenseKernelParts {
 
 // ---- Kernel --------------------------------------------------------------------------------------------------------------
 
-__global__ void __launch_bounds__(team_threads, 1) dense_kernel_kernel(DenseKernelParams params, char* memory, int64_t bytes) {
+__global__ void __launch_bounds__(team_threads, 1)
+    dense_kernel_kernel(DenseKernelParams params, char* memory, int64_t bytes) {
     const BlockTeam team;
     const bool is_double = params.system.type == DataType::float64;
     const int64_t n = params.system.states;
@@ -39,7 +40,8 @@ __global__ void __launch_bounds__(team_threads, 1) dense_kernel_kernel(DenseKern
             [&](int64_t i) {
                 return load_real(params.system.c, is_double, SSM_MUTATE("dense_kernel.cuda.shared_c", head * n, 0) + i);
             },
-            params.length, parts.kernel, [&](int64_t l, double value) {
+            params.length, parts.kernel,
+            [&](int64_t l, double value) {
                 store_real(params.k, is_double,
                            head * params.length + SSM_MUTATE("dense_kernel.cuda.reversed", l, params.length - 1 - l), value);
             });

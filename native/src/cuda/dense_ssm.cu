@@ -106,8 +106,8 @@ __global__ void __launch_bounds__(team_threads, 1) dense_ssm_kernel(DenseRecurre
             for (int warp = 1; warp < static_cast<int>(blockDim.x) / warp_size; ++warp) {
                 y += shared.sums[t % 2][warp];
             }
-            static_cast<R*>(p.y.data)[span.batch * p.y.batch_stride + head * p.y.channel_stride +
-                                      (span.begin + t) * p.y.time_stride] =
+            static_cast<R*>(
+                p.y.data)[span.batch * p.y.batch_stride + head * p.y.channel_stride + (span.begin + t) * p.y.time_stride] =
                 multiply_add(SSM_MUTATE("dense_ssm.cuda.no_skip", skip, R(0)), input, y);
         }
         R* const swap = x;

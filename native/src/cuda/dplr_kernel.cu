@@ -6,8 +6,8 @@
 // with the left factors x = (c~, conj(p_r)) and the right ones y = (b, p_r), and divides by nothing that vanishes at -1.
 //
 // Two threads have a frequency, one for each of its signs: with pairs the other half of the states is the conjugate of the
-// opposite sign's sums, without them the Hermitian part of the spectrum belongs to the real part of the kernel. All (1 + R)^2
-// sums stay in registers and share one quotient; products x y of 16 states at a time lie in shared memory.
+// opposite sign's sums, without them the Hermitian part of the spectrum belongs to the real part of the kernel. All (1 +
+// R)^2 sums stay in registers and share one quotient; products x y of 16 states at a time lie in shared memory.
 //
 // c~ = c (I - a_bar^L) is made by a block for a head in double, where c is not that already. The spectra, in double, go
 // through core/transform.h, a block for two heads.
@@ -70,9 +70,7 @@ struct Spectrum {
     SSM_DEVICE C number(const void* data, int64_t row, int64_t n) const {
         return static_cast<const C*>(data)[row * system.states + n];
     }
-    SSM_DEVICE C p(int r, int64_t n) const {
-        return r < rank ? number(system.p, head * system.rank + r, n) : C{0, 0};
-    }
+    SSM_DEVICE C p(int r, int64_t n) const { return r < rank ? number(system.p, head * system.rank + r, n) : C{0, 0}; }
 
     SSM_DEVICE void load_states(SpectrumStorage<R, Rank>& shared, int64_t first, int count) const {
         for (int item = static_cast<int>(threadIdx.x); item < count * factors * factors; item += spectrum_threads) {
@@ -209,9 +207,8 @@ struct Spectrum {
             return; // no exchange follows
         }
         // Each frequency stands for its opposite too, but for the first and that of -1.
-        double weight = frequency == 0 || 2 * frequency == arguments.length
-                            ? 1
-                            : SSM_MUTATE("dplr_kernel_backward.cuda.weight", 2, 1);
+        double weight =
+            frequency == 0 || 2 * frequency == arguments.length ? 1 : SSM_MUTATE("dplr_kernel_backward.cuda.weight", 2, 1);
         weight *= (system.conjugate_pairs ? 1.0 : 0.5) / static_cast<double>(arguments.length);
         const ComplexDouble given = arguments.spectra[head * arguments.frequencies + frequency];
         const C g{static_cast<R>(weight * given.re), static_cast<R>(weight * (is_opposite ? -given.im : given.im))};
@@ -252,11 +249,9 @@ __global__ void __launch_bounds__(team_threads, 1)
     const DplrTildeMemory parts(own, system.states, static_cast<int>(system.rank));
     for (int64_t index = blockIdx.x; index < system.heads; index += gridDim.x) {
         const DplrHead head = dplr_head(system, index);
-        dplr_to_tilde(team, head, dplr_c(system, index),
-                      SSM_MUTATE("dplr_kernel.cuda.wrong_power", length, length - 1), parts,
-                      [&](int64_t n, ComplexDouble value) {
-                          store_complex(tilde, head.is_double, index * head.states + n, value);
-                      });
+        dplr_to_tilde(
+            team, head, dplr_c(system, index), SSM_MUTATE("dplr_kernel.cuda.wrong_power", length, length - 1), parts,
+            [&](int64_t n, ComplexDouble value) { store_complex(tilde, head.is_double, index * head.states + n, value); });
     }
 }
 
@@ -285,8 +280,8 @@ __global__ void __launch_bounds__(team_threads, 1)
         } else {
             spectra_of_rows(
                 team, plan, tables, parts,
-                [&](int64_t which, int64_t l) { return load_real(rows, is_double, (2 * pair + which) * length + l); },
-                first, second);
+                [&](int64_t which, int64_t l) { return load_real(rows, is_double, (2 * pair + which) * length + l); }, first,
+                second);
         }
     }
 }
@@ -316,8 +311,8 @@ int32_t launch_transform(BackendContext* context, TransformStage stage, const Dp
 
 } // namespace
 
-int32_t prepare_dplr_kernel(BackendContext* context, const DplrSystem& system, int64_t length, const DplrKernelMemory& memory,
-                            const char* name) {
+int32_t prepare_dplr_kernel(BackendContext* context, const DplrSystem& system, int64_t length,
+                            const DplrKernelMemory& memory, const char* name) {
     const int32_t status = launch_transform(context, TransformStage::tables, system, memory, nullptr, name);
     if (status != success || !memory.tilde) {
         return status;

@@ -1,5 +1,5 @@
-// What the kernel of diagonal plus low-rank systems and its gradients share on the device: where things lie in the workspace,
-// sums at frequencies, transforms of rows.
+// What the kernel of diagonal plus low-rank systems and its gradients share on the device: where things lie in the
+// workspace, sums at frequencies, transforms of rows.
 #pragma once
 
 #include "core/dplr_system.h"
@@ -47,8 +47,8 @@ struct DplrKernelMemory {
 };
 
 // The tables of the transforms, and c_tilde where c is not that.
-int32_t prepare_dplr_kernel(BackendContext* context, const DplrSystem& system, int64_t length, const DplrKernelMemory& memory,
-                            const char* name);
+int32_t prepare_dplr_kernel(BackendContext* context, const DplrSystem& system, int64_t length,
+                            const DplrKernelMemory& memory, const char* name);
 // The spectra to rows (H,L), or rows to the halves of their spectra.
 int32_t transform_rows(BackendContext* context, const DplrSystem& system, const DplrKernelMemory& memory, void* rows,
                        bool to_spectra, const char* name);

@@ -1,9 +1,9 @@
 // dplr_kernel_backward: gradients of the kernel of diagonal plus low-rank systems.
 //
-// The gradient of k, transformed, is that of the spectrum. As the spectrum is a left row times a right column, the gradient of
-// the sums S_xy is one too: t conj(zeta_x) conj(eta_y), zeta = (1, -cos z), eta = (1, -cos y) with the solutions y and z of
-// the low-rank system (dplr_kernel.cu leaves t, zeta and eta for each sign of a frequency). A state sums up, with
-// c' = c + sum zeta_r conj(p_r), b' = b + sum eta_r p_r and T = t conj(1/d):
+// The gradient of k, transformed, is that of the spectrum. As the spectrum is a left row times a right column, the gradient
+// of the sums S_xy is one too: t conj(zeta_x) conj(eta_y), zeta = (1, -cos z), eta = (1, -cos y) with the solutions y and z
+// of the low-rank system (dplr_kernel.cu leaves t, zeta and eta for each sign of a frequency). A state sums up, with c' = c
+// + sum zeta_r conj(p_r), b' = b + sum eta_r p_r and T = t conj(1/d):
 //     left factor x: T conj(zeta_x b'), right factor y: T conj(eta_y c'), divisor d = i q sin - cos w: -T conj(c' b' / d).
 // A lane has a state, a warp every fourth frequency of a part, and leaves its sums in double. A last kernel, a block for a
 // head, adds them up in order, turns them into gradients of c, b and p, and where c is not c_tilde adds those of the
@@ -28,7 +28,7 @@ constexpr int states_warps = states_threads / warp_size;
 constexpr int64_t part_frequencies = 1024; // of a block
 
 struct StatesArguments {
-    DplrSystem system; // c is c_tilde
+    DplrSystem system;                  // c is c_tilde
     int64_t frequencies, parts, chunks; // of frequencies, of 32 states
     const void* adjoint;
     ComplexDouble* sums; // (H, 4 parts, 4 + 2 R, N): left factors, right factors, w, (q, unused)
@@ -52,9 +52,7 @@ __global__ void __launch_bounds__(states_threads, 1) dplr_states_kernel(StatesAr
     if (n >= system.states) {
         return; // no exchange and no barrier follow
     }
-    const auto number = [&](const void* data, int64_t row) {
-        return static_cast<const C*>(data)[row * system.states + n];
-    };
+    const auto number = [&](const void* data, int64_t row) { return static_cast<const C*>(data)[row * system.states + n]; };
     const C w = number(system.eigenvalues, head);
     const C b = number(system.b, head);
     const C c = number(system.c, head);
@@ -76,8 +74,8 @@ __global__ void __launch_bounds__(states_threads, 1) dplr_states_kernel(StatesAr
     const int64_t begin = part * part_frequencies;
     const int64_t end = begin + part_frequencies < arguments.frequencies ? begin + part_frequencies : arguments.frequencies;
     for (int64_t j = 2 * (begin + warp_id()); j < 2 * end; j += j % 2 == 0 ? 1 : 2 * states_warps - 1) { // both signs
-        const C* const row = static_cast<const C*>(arguments.adjoint) +
-                             (head * arguments.frequencies * 2 + j) * (2 + 2 * rank);
+        const C* const row =
+            static_cast<const C*>(arguments.adjoint) + (head * arguments.frequencies * 2 + j) * (2 + 2 * rank);
         const R sine = row[1 + 2 * rank].re;
         const R cosine = row[1 + 2 * rank].im;
         const C divisor{-cosine * w.re, multiply_add(-cosine, w.im, q * sine)};
@@ -159,9 +157,8 @@ __global__ void __launch_bounds__(team_threads, 1)
             out.w[n] = total(2 + 2 * rank);
             out.q[n] = total(3 + 2 * rank).re;
             for (int r = 0; r < rank; ++r) {
-                out.p[r * states + n] =
-                    total(2 + rank + r) +
-                    SSM_MUTATE("dplr_kernel_backward.cuda.no_left", conj(total(1 + r)), (ComplexDouble{0, 0}));
+                out.p[r * states + n] = total(2 + rank + r) + SSM_MUTATE("dplr_kernel_backward.cuda.no_left",
+                                                                         conj(total(1 + r)), (ComplexDouble{0, 0}));
             }
             if (p.grad_b) {
                 store_complex(p.grad_b, head.is_double, index * states + n, total(1 + rank));
@@ -239,8 +236,8 @@ int32_t launch_states(BackendContext* context, const StatesArguments& arguments)
 }
 
 int32_t run_states(BackendContext* context, const DplrKernelBackwardParams& params, const BackwardMemory& memory) {
-    StatesArguments arguments{params.system, memory.kernel.frequencies,
-                              memory.parts,  (params.system.states + warp_size - 1) / warp_size,
+    StatesArguments arguments{params.system,  memory.kernel.frequencies,
+                              memory.parts,   (params.system.states + warp_size - 1) / warp_size,
                               memory.adjoint, memory.sums};
     arguments.system.c = memory.kernel.c(params.system);
     const int32_t status = params.system.type == DataType::float64 ? launch_states<double>(context, arguments)

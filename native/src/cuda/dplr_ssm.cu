@@ -153,9 +153,8 @@ struct DplrSequence {
             add_block(next);
             if (threadIdx.x == 0) {
                 const R output = next[dplr_sums - 1];
-                y[t * p.y.time_stride] =
-                    multiply_add(SSM_MUTATE("dplr_ssm.cuda.no_skip", skip, R(0)), input,
-                                 SSM_MUTATE("dplr_ssm.cuda.half", pairs, false) ? 2 * output : output);
+                y[t * p.y.time_stride] = multiply_add(SSM_MUTATE("dplr_ssm.cuda.no_skip", skip, R(0)), input,
+                                                      SSM_MUTATE("dplr_ssm.cuda.half", pairs, false) ? 2 * output : output);
             }
 #pragma unroll
             for (int i = 0; i < dplr_sums; ++i) {
@@ -180,9 +179,8 @@ __global__ void __launch_bounds__(team_threads, 1) dplr_ssm_kernel(DplrSsmParams
     DplrStorage<R>& shared = SSM_SHARED(DplrStorage<R>);
     const int64_t row = blockIdx.x / params.system.heads;
     const int64_t head = blockIdx.x - row * params.system.heads;
-    DplrSequence<R> sequence(params, shared,
-                             static_cast<const Complex<R>*>(rows) +
-                                 head * dplr_row_count(params.system) * params.system.states);
+    DplrSequence<R> sequence(
+        params, shared, static_cast<const Complex<R>*>(rows) + head * dplr_row_count(params.system) * params.system.states);
     sequence.run(row, head);
 }
 
@@ -230,16 +228,15 @@ int32_t dplr_ssm(BackendContext* context, const DplrSsmParams* params) {
     if (params->shape.state_rows() == 0) {
         return success;
     }
-    const int32_t status =
-        status_of(launch(dplr_discretize_kernel, dim3(static_cast<unsigned>(slots_of(params->system.heads))),
-                         dim3(team_threads), 0, context->stream, params->system, memory.slots, memory.slot_bytes,
-                         static_cast<void*>(memory.rows)),
-                  "dplr_ssm");
+    const int32_t status = status_of(
+        launch(dplr_discretize_kernel, dim3(static_cast<unsigned>(slots_of(params->system.heads))), dim3(team_threads), 0,
+               context->stream, params->system, memory.slots, memory.slot_bytes, static_cast<void*>(memory.rows)),
+        "dplr_ssm");
     if (status != success) {
         return status;
     }
     return params->system.type == DataType::float64 ? run_dplr_ssm<double>(context, *params, memory)
-                                                     : run_dplr_ssm<float>(context, *params, memory);
+                                                    : run_dplr_ssm<float>(context, *params, memory);
 }
 
 int32_t dplr_ssm_workspace(BackendContext*, const DplrSsmParams* params, uint64_t* bytes) {

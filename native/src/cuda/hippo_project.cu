@@ -159,8 +159,7 @@ int32_t run_legs(BackendContext* context, const HippoProjectParams& params) {
     if (blocks > INT32_MAX) {
         return fail(error_unsupported, "hippo_project: more signals than a grid has blocks");
     }
-    const LegsArguments arguments{params,
-                                  implicit_share(static_cast<Discretization>(params.discretization), params.alpha)};
+    const LegsArguments arguments{params, implicit_share(static_cast<Discretization>(params.discretization), params.alpha)};
     return status_of(launch(hippo_legs_kernel<R>, dim3(static_cast<unsigned>(blocks)),
                             dim3(static_cast<unsigned>(warps * warp_size)),
                             sizeof(LegsStorage) + static_cast<size_t>((1 + warps) * row_bytes), context->stream, arguments),

@@ -36,13 +36,30 @@ const char* name_of(View view) {
 }
 
 const char* name_of(Operation operation) {
-    static const char* const names[] = {
-        "associative_scan",  "linear_recurrence",      "linear_recurrence_backward", "selective_scan",
-        "causal_conv1d",     "causal_conv1d_backward", "selective_scan_backward",    "ssd",
-        "ssd_backward",      "causal_conv1d_update",   "selective_state_update",     "rms_norm",
-        "rms_norm_backward", "gated_rms_norm",         "gated_rms_norm_backward",    "mamba3",
-        "mamba3_backward",   "mamba3_update",          "hippo_project",              "dense_kernel",
-        "dense_ssm",         "dplr_ssm",               "dplr_kernel",                "dplr_kernel_backward"};
+    static const char* const names[] = {"associative_scan",
+                                        "linear_recurrence",
+                                        "linear_recurrence_backward",
+                                        "selective_scan",
+                                        "causal_conv1d",
+                                        "causal_conv1d_backward",
+                                        "selective_scan_backward",
+                                        "ssd",
+                                        "ssd_backward",
+                                        "causal_conv1d_update",
+                                        "selective_state_update",
+                                        "rms_norm",
+                                        "rms_norm_backward",
+                                        "gated_rms_norm",
+                                        "gated_rms_norm_backward",
+                                        "mamba3",
+                                        "mamba3_backward",
+                                        "mamba3_update",
+                                        "hippo_project",
+                                        "dense_kernel",
+                                        "dense_ssm",
+                                        "dplr_ssm",
+                                        "dplr_kernel",
+                                        "dplr_kernel_backward"};
     return names[static_cast<int>(operation)];
 }
 

@@ -207,8 +207,8 @@ Problem dense_of(Operation operation, const StateSpaceSizes& sizes, ssm_discreti
     for (int64_t head = 0; head < h; ++head)
         for (int64_t i = 0; i < n; ++i)
             for (int64_t j = 0; j < n; ++j)
-                a.at(head, i, j) = rounded(sizes.type, a.at(head, i, j) / std::sqrt(static_cast<double>(n)) -
-                                                           (i == j ? 1.5 : 0.0));
+                a.at(head, i, j) =
+                    rounded(sizes.type, a.at(head, i, j) / std::sqrt(static_cast<double>(n)) - (i == j ? 1.5 : 0.0));
     problem.inputs["a"] = a;
     problem.inputs["b"] = random_tensor(random, sizes.type, {h, n}, -1, 1);
     problem.inputs["c"] = random_tensor(random, sizes.type, {h, n}, -1, 1);
@@ -225,7 +225,8 @@ Problem dplr_of(Operation operation, const StateSpaceSizes& sizes, Random& rando
     const Type complex = complex_of(sizes.type);
     Tensor eigenvalues(complex, {h, n});
     for (int64_t i = 0; i < eigenvalues.size(); ++i)
-        eigenvalues.values[i] = rounded(complex, {-random.uniform(0.2, 1), 3.0 * static_cast<double>(i % n) + random.uniform(0, 2)});
+        eigenvalues.values[i] =
+            rounded(complex, {-random.uniform(0.2, 1), 3.0 * static_cast<double>(i % n) + random.uniform(0, 2)});
     problem.inputs["eigenvalues"] = eigenvalues;
     problem.inputs["p"] = random_tensor(random, complex, {h, sizes.rank, n}, -0.7, 0.7);
     problem.inputs["b"] = random_tensor(random, complex, {h, n}, -1, 1);
@@ -349,8 +350,7 @@ System dplr_system(const Problem& problem, int64_t head) {
             for (int64_t j = 0; j < n; ++j)
                 a(i, j) -= whole(i, [&](int64_t k) { return p.at(head, r, k); }) *
                            std::conj(whole(j, [&](int64_t k) { return p.at(head, r, k); }));
-    const Matrix both =
-        discretized(a, b, problem.inputs.at("dt").values[head].real(), SSM_DISCRETIZATION_BILINEAR, 0);
+    const Matrix both = discretized(a, b, problem.inputs.at("dt").values[head].real(), SSM_DISCRETIZATION_BILINEAR, 0);
     System system{Matrix(n, n), Matrix(n, 1), c};
     for (int64_t i = 0; i < n; ++i) {
         system.b(i, 0) = both(i, n);
@@ -407,8 +407,8 @@ void project(const Problem& problem, Reference& result) {
     const bool is_legs = measure == SSM_HIPPO_LEGS, first = problem.start == SSM_HIPPO_START_FIRST;
     const auto times = problem.inputs.find("timestamps"), initial = problem.inputs.find("initial_state");
     const bool has_times = times != problem.inputs.end();
-    const bool starts = first && (is_legs ? problem.steps_before == 0 && problem.time_before == 0
-                                          : initial == problem.inputs.end());
+    const bool starts =
+        first && (is_legs ? problem.steps_before == 0 && problem.time_before == 0 : initial == problem.inputs.end());
     for (int64_t row = 0; row < batch; ++row) {
         Matrix x(n, 1);
         if (initial != problem.inputs.end())
@@ -477,8 +477,7 @@ void differentiate(const Problem& given, Reference& result) {
                 tensor.values[i] = kept;
                 return sum / (12 * step);
             };
-            found->second.value.values[i] =
-                is_complex(tensor.type) ? Number(slope(1), slope({0, 1})) : Number(slope(1));
+            found->second.value.values[i] = is_complex(tensor.type) ? Number(slope(1), slope({0, 1})) : Number(slope(1));
         }
     }
 }

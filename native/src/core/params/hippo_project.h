@@ -11,8 +11,8 @@ struct HippoProjectParams {
     int32_t discretization;
     bool starts_from_first; // the first step takes its sample as though it had been there forever
     double alpha, dt;
-    double time_before;     // of the step before the first one
-    int64_t first_divisor;  // k of the first step of legs; 0: it starts from the first sample
+    double time_before;    // of the step before the first one
+    int64_t first_divisor; // k of the first step of legs; 0: it starts from the first sample
     int64_t batch, length, states;
     const void* f;             // (B,L)
     const void* timestamps;    // (L), may be null

@@ -38,7 +38,7 @@ public sealed unsafe partial class SsmContext
             SsmDenseKernelArgs args = new()
             {
                 StructSize = (uint)sizeof(SsmDenseKernelArgs),
-                Discretization = (int)discretization,
+                Discretization = discretization,
                 Alpha = alpha,
                 A = call.Bind(a, pA, "a"),
                 B = call.Bind(b, pB, "b"),

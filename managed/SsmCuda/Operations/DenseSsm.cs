@@ -63,7 +63,7 @@ public sealed unsafe partial class SsmContext
             SsmDenseSsmArgs args = new()
             {
                 StructSize = (uint)sizeof(SsmDenseSsmArgs),
-                Discretization = (int)discretization,
+                Discretization = discretization,
                 Alpha = options.Alpha,
                 A = call.Bind(a, pA, "a"),
                 B = call.Bind(b, pB, "b"),

@@ -20,7 +20,7 @@ public sealed unsafe partial class SsmContext
             SsmDiagonalInitializeArgs args = new()
             {
                 StructSize = (uint)sizeof(SsmDiagonalInitializeArgs),
-                Init = (int)init,
+                Init = init,
                 Eigenvalues = call.Bind(eigenvalues, pEigenvalues, "eigenvalues"),
                 B = call.Bind(b, pB, "b"),
             };

@@ -23,7 +23,7 @@ public sealed unsafe partial class SsmContext
             SsmDiscretizeDenseArgs args = new()
             {
                 StructSize = (uint)sizeof(SsmDiscretizeDenseArgs),
-                Discretization = (int)discretization,
+                Discretization = discretization,
                 Alpha = alpha,
                 A = call.Bind(a, pA, "a"),
                 B = call.Bind(b, pB, "b"),

@@ -18,7 +18,7 @@ public sealed unsafe partial class SsmContext
             SsmHippoMatrixArgs args = new()
             {
                 StructSize = (uint)sizeof(SsmHippoMatrixArgs),
-                Measure = (int)measure,
+                Measure = measure,
                 A = call.Bind(a, pA, "a"),
                 B = call.Bind(b, pB, "b"),
             };

@@ -23,7 +23,7 @@ public sealed unsafe partial class SsmContext
             SsmHippoNplrArgs args = new()
             {
                 StructSize = (uint)sizeof(SsmHippoNplrArgs),
-                Measure = (int)measure,
+                Measure = measure,
                 Eigenvalues = call.Bind(eigenvalues, pEigenvalues, "eigenvalues"),
                 P = call.Bind(p, pP, "p"),
                 B = call.Bind(b, pB, "b"),

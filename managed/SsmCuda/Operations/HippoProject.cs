@@ -69,9 +69,9 @@ public sealed unsafe partial class SsmContext
             SsmHippoProjectArgs args = new()
             {
                 StructSize = (uint)sizeof(SsmHippoProjectArgs),
-                Measure = (int)measure,
-                Discretization = (int)options.Discretization,
-                Start = (int)options.Start,
+                Measure = measure,
+                Discretization = options.Discretization,
+                Start = options.Start,
                 Alpha = options.Alpha,
                 Dt = options.Dt,
                 TimeBefore = options.TimeBefore,

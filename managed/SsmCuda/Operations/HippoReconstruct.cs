@@ -24,7 +24,7 @@ public sealed unsafe partial class SsmContext
             SsmHippoReconstructArgs args = new()
             {
                 StructSize = (uint)sizeof(SsmHippoReconstructArgs),
-                Measure = (int)measure,
+                Measure = measure,
                 Window = window,
                 Coefficients = call.Bind(coefficients, pCoefficients, "coefficients"),
                 Points = call.Bind(points, pPoints, "points"),

@@ -1044,7 +1044,7 @@ SSM_API int32_t ssm_mamba3_update_workspace(ssm_context* context, const ssm_mamb
 typedef struct ssm_hippo_matrix_args {
     /** sizeof(ssm_hippo_matrix_args). */
     uint32_t struct_size;
-    /** enum ssm_hippo_measure. */
+    /** enum ssm_hippo_measure: which. */
     int32_t measure;
     /** out required (N,N): float32 or float64, on the host. */
     const DLTensor* a;
@@ -1059,7 +1059,7 @@ SSM_API int32_t ssm_hippo_matrix(ssm_context* context, const ssm_hippo_matrix_ar
 typedef struct ssm_hippo_nplr_args {
     /** sizeof(ssm_hippo_nplr_args). */
     uint32_t struct_size;
-    /** enum ssm_hippo_measure. */
+    /** enum ssm_hippo_measure: which. */
     int32_t measure;
     /** out required (N): complex64 or complex128, on the host; w. */
     const DLTensor* eigenvalues;
@@ -1077,7 +1077,7 @@ SSM_API int32_t ssm_hippo_nplr(ssm_context* context, const ssm_hippo_nplr_args* 
 typedef struct ssm_diagonal_initialize_args {
     /** sizeof(ssm_diagonal_initialize_args). */
     uint32_t struct_size;
-    /** enum ssm_diagonal_init. */
+    /** enum ssm_diagonal_init: which. */
     int32_t init;
     /** out required (N): complex64 or complex128, on the host; half of the 2N states. */
     const DLTensor* eigenvalues;
@@ -1092,7 +1092,7 @@ SSM_API int32_t ssm_diagonal_initialize(ssm_context* context, const ssm_diagonal
 typedef struct ssm_hippo_reconstruct_args {
     /** sizeof(ssm_hippo_reconstruct_args). */
     uint32_t struct_size;
-    /** enum ssm_hippo_measure. */
+    /** enum ssm_hippo_measure: which. */
     int32_t measure;
     /** How far back point 0 lies, in the measure's own time: lagt, whose past has no end, needs it; 0 for the others. */
     double window;
@@ -1199,7 +1199,7 @@ SSM_API int32_t ssm_dplr_double_length(ssm_context* context, const ssm_dplr_doub
 typedef struct ssm_hippo_project_args {
     /** sizeof(ssm_hippo_project_args). */
     uint32_t struct_size;
-    /** enum ssm_hippo_measure. */
+    /** enum ssm_hippo_measure: which. */
     int32_t measure;
     /** enum ssm_discretization: any but dirac and async; legs not zoh either, which takes N^2 operations. */
     int32_t discretization;

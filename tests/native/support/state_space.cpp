@@ -414,7 +414,7 @@ void project(const Problem& problem, Reference& result) {
         if (initial != problem.inputs.end())
             for (int64_t i = 0; i < n; ++i)
                 x(i, 0) = initial->second.at(row, i);
-        if (starts && !is_legs)
+        if (starts && !is_legs && length > 0)
             x = solve(a, (-f.at(row, 0)) * b);
         Matrix both;
         for (int64_t t = 0; t < length; ++t) {

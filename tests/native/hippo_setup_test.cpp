@@ -56,7 +56,9 @@ Tensor random_tensor(Random& random, Type type, std::vector<int64_t> shape, doub
     return tensor;
 }
 
-class Setup : public testing::TestWithParam<Target> {
+} // namespace
+
+class HippoSetup : public testing::TestWithParam<Target> {
   protected:
     Context context{GetParam().device}; // host tensors, whatever the device
     Type type = GetParam().type, complex = complex_of(GetParam().type);
@@ -66,6 +68,12 @@ class Setup : public testing::TestWithParam<Target> {
         EXPECT_EQ(status, SSM_ERROR_INVALID_ARGUMENT);
         EXPECT_EQ(std::string(ssm_last_error()), sentence);
     }
+
+    void matrices_are_their_definitions();
+    void normal_form_is_the_matrix();
+    void reconstruction_is_the_signal();
+    void discretisation_is_its_definition();
+    void tilde_conversions();
 
     struct Normal {
         Tensor eigenvalues, p, b, v;
@@ -83,9 +91,7 @@ class Setup : public testing::TestWithParam<Target> {
     }
 };
 
-} // namespace
-
-TEST_P(Setup, MatricesAreTheirDefinitions) {
+void HippoSetup::matrices_are_their_definitions() {
     for (const ssm_hippo_measure measure : {SSM_HIPPO_LEGS, SSM_HIPPO_LEGT, SSM_HIPPO_LAGT, SSM_HIPPO_FOUT, SSM_HIPPO_LMU})
         for (const int64_t n : {2, 8, 64}) {
             HostTensor a(type, {n, n}), b(type, {n});
@@ -106,7 +112,7 @@ TEST_P(Setup, MatricesAreTheirDefinitions) {
 }
 
 // exp(t a) b of legs is sqrt(2n+1) exp(-t) P_n(2 exp(-t) - 1), of lagt exp(-t/2) L_n(t): the discretisation and the matrix.
-TEST_P(Setup, ClosedForms) {
+TEST_P(HippoSetup, ClosedForms) {
     constexpr int64_t n = 8;
     for (const ssm_hippo_measure measure : {SSM_HIPPO_LEGS, SSM_HIPPO_LAGT}) {
         HostTensor a(type, {1, n, n}), b(type, {1, n});
@@ -148,7 +154,7 @@ TEST_P(Setup, ClosedForms) {
 }
 
 // V (diag(w) - p p^*) V^* of both halves is the matrix, V^* b is b, and the columns of V are orthonormal.
-TEST_P(Setup, NormalFormIsTheMatrix) {
+void HippoSetup::normal_form_is_the_matrix() {
     for (const ssm_hippo_measure measure : measures)
         for (const int64_t states : {1, 2, 4, 32}) {
             const int64_t n = 2 * states, rank = measure == SSM_HIPPO_LEGT ? 2 : 1;
@@ -189,7 +195,7 @@ TEST_P(Setup, NormalFormIsTheMatrix) {
         }
 }
 
-TEST_P(Setup, Initialisations) {
+TEST_P(HippoSetup, Initialisations) {
     constexpr int64_t states = 32;
     const auto of = [&](ssm_diagonal_init init) {
         HostTensor w(complex, {states}), b(complex, {states});
@@ -223,7 +229,7 @@ TEST_P(Setup, Initialisations) {
 }
 
 // A signal of low degree comes back from its coefficients: legs and the windows of legt and fout; lagt its own functions.
-TEST_P(Setup, ReconstructionIsTheSignal) {
+void HippoSetup::reconstruction_is_the_signal() {
     const auto reconstruct = [&](ssm_hippo_measure measure, const Tensor& coefficients, const Tensor& points,
                                  double window) {
         HostTensor c(coefficients), x(points), f(type, {points.size()});
@@ -263,7 +269,7 @@ TEST_P(Setup, ReconstructionIsTheSignal) {
 }
 
 // What projecting and reconstructing leave of a smooth signal, for the measures with a window or all of the past.
-TEST_P(Setup, ProjectedSignalsComeBack) {
+TEST_P(HippoSetup, ProjectedSignalsComeBack) {
     if (GetParam().device.is_slow())
         GTEST_SKIP() << "the projection has its own tests there";
     constexpr int64_t length = 2000, states = 32;
@@ -300,7 +306,7 @@ TEST_P(Setup, ProjectedSignalsComeBack) {
     }
 }
 
-TEST_P(Setup, DiscretisationIsItsDefinition) {
+void HippoSetup::discretisation_is_its_definition() {
     Random random(3);
     for (const ssm_discretization rule : {SSM_DISCRETIZATION_ZOH, SSM_DISCRETIZATION_BILINEAR, SSM_DISCRETIZATION_EULER,
                                           SSM_DISCRETIZATION_BACKWARD_EULER, SSM_DISCRETIZATION_GENERALIZED_BILINEAR})
@@ -340,7 +346,7 @@ TEST_P(Setup, DiscretisationIsItsDefinition) {
 }
 
 // To c_tilde and back is the same c; doubling is the c_tilde of twice the length; and the kernel is that of c.
-TEST_P(Setup, TildeConversions) {
+void HippoSetup::tilde_conversions() {
     for (const bool pairs : {true, false})
         for (const int64_t length : {1, 7, 32}) {
             const Problem problem = dplr_kernel_of({type, 1, 2, 4, 2 * length, 2, pairs, {}}, false);
@@ -389,7 +395,7 @@ TEST_P(Setup, TildeConversions) {
 
 // The kernel of the normal form is that of the dense matrix, for every measure. fout has the eigenvalue 0 twice, which has
 // no value at frequency 0: there both systems are shifted by as much.
-TEST_P(Setup, DplrKernelIsTheDenseOne) {
+TEST_P(HippoSetup, DplrKernelIsTheDenseOne) {
     if (type != float64)
         GTEST_SKIP() << "float32 has LegsAtFullSize";
     for (const ssm_hippo_measure measure : measures)
@@ -427,7 +433,32 @@ TEST_P(Setup, DplrKernelIsTheDenseOne) {
         }
 }
 
-TEST_P(Setup, BadInput) {
+TEST_P(HippoSetup, MatricesAreTheirDefinitions) {
+    matrices_are_their_definitions();
+}
+TEST_P(HippoSetup, NormalFormIsTheMatrix) {
+    normal_form_is_the_matrix();
+}
+TEST_P(HippoSetup, ReconstructionIsTheSignal) {
+    reconstruction_is_the_signal();
+}
+TEST_P(HippoSetup, DiscretisationIsItsDefinition) {
+    discretisation_is_its_definition();
+}
+TEST_P(HippoSetup, TildeConversions) {
+    tilde_conversions();
+}
+
+// What the mutations run.
+TEST_P(HippoSetup, Quick) {
+    matrices_are_their_definitions();
+    normal_form_is_the_matrix();
+    reconstruction_is_the_signal();
+    discretisation_is_its_definition();
+    tilde_conversions();
+}
+
+TEST_P(HippoSetup, BadInput) {
     HostTensor a(type, {3, 3}), b(type, {3}), wide(type, {3, 4}), w(complex, {2}), p(complex, {1, 2}), one(type, {1, 1, 1});
     auto matrix = args_of<ssm_hippo_matrix_args>();
     matrix.a = a.get();
@@ -471,8 +502,8 @@ TEST_P(Setup, BadInput) {
     expect_failure(ssm_dplr_to_tilde(context, &tilde), "eigenvalues: a tensor expected, NULL given");
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, Setup, testing::ValuesIn(targets({float32, float64})),
+INSTANTIATE_TEST_SUITE_P(Devices, HippoSetup, testing::ValuesIn(targets({float32, float64})),
                          [](const auto& info) { return name_of(info.param); });
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Setup);
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(HippoSetup);
 
 } // namespace ssm::test

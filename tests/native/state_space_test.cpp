@@ -54,15 +54,6 @@ class StateSpace : public testing::TestWithParam<Target> {
     }
 };
 
-// What the mutations run.
-TEST_P(StateSpace, Quick) {
-    for (const Problem& problem : all())
-        matches(context, problem);
-    const StateSpaceSizes wide{type, 1, 2, 70, 33, 1, true, {}};
-    matches(context, hippo_project_of(wide, SSM_HIPPO_LEGS, SSM_DISCRETIZATION_GENERALIZED_BILINEAR));
-    matches(context, dplr_kernel_backward_of({type, 1, 2, 3, 40, 4, false, {}}, false));
-}
-
 TEST_P(StateSpace, DenseMatchesAtEveryLengthAndRule) {
     for (const ssm_discretization rule : rules)
         for (const int64_t length : lengths(GetParam().device)) {

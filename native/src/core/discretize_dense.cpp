@@ -24,7 +24,7 @@ Eigen::MatrixXd discretized(const Eigen::MatrixXd& a, const Eigen::VectorXd& b, 
     const Eigen::MatrixXd one = Eigen::MatrixXd::Identity(n, n);
     Eigen::MatrixXd right(n, n + 1);
     right.leftCols(n) = one + before * a;
-    right.rightCols(1) = SSM_MUTATE("discretize_dense.host.no_dt", dt, 1.0) * b;
+    right.rightCols(1) = SSM_MUTATE("hippo_setup.cpu.no_dt", dt, 1.0) * b;
     return after == 0 ? right : Eigen::MatrixXd((one - after * a).partialPivLu().solve(right));
 }
 

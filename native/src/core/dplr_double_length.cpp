@@ -10,7 +10,7 @@ extern "C" int32_t ssm_dplr_double_length(ssm_context* context, const ssm_dplr_d
         const auto args = read_arguments(given);
         convert_dplr_rows(contract, args, "c_tilde", args.c_tilde, "c_doubled", args.c_doubled,
                           [](const Eigen::RowVectorXcd& c, const Eigen::MatrixXcd& steps) -> Eigen::RowVectorXcd {
-                              return c + SSM_MUTATE("dplr_double_length.host.minus", 1.0, -1.0) * (c * steps);
+                              return c + SSM_MUTATE("hippo_setup.cpu.minus", 1.0, -1.0) * (c * steps);
                           });
     });
 }

@@ -10,7 +10,7 @@ extern "C" int32_t ssm_dplr_to_tilde(ssm_context* context, const ssm_dplr_to_til
         const auto args = read_arguments(given);
         convert_dplr_rows(contract, args, "c", args.c, "c_tilde", args.c_tilde,
                           [](const Eigen::RowVectorXcd& c, const Eigen::MatrixXcd& steps) -> Eigen::RowVectorXcd {
-                              return c - SSM_MUTATE("dplr_to_tilde.host.no_power", 1.0, 0.0) * (c * steps);
+                              return c - SSM_MUTATE("hippo_setup.cpu.no_power", 1.0, 0.0) * (c * steps);
                           });
     });
 }

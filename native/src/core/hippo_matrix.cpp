@@ -21,7 +21,7 @@ extern "C" int32_t ssm_hippo_matrix(ssm_context* context, const ssm_hippo_matrix
         contract.expect_outputs_apart();
         for (int64_t i = 0; i < states; ++i) {
             for (int64_t j = 0; j < states; ++j)
-                put(a, {i, j}, SSM_MUTATE("hippo_matrix.host.transposed", hippo_a(measure, i, j), hippo_a(measure, j, i)));
+                put(a, {i, j}, SSM_MUTATE("hippo_setup.cpu.transposed", hippo_a(measure, i, j), hippo_a(measure, j, i)));
             if (b)
                 put(b, {i}, hippo_b(measure, i));
         }

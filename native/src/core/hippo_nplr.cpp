@@ -56,7 +56,7 @@ HippoNormal hippo_normal(Measure measure, int64_t states) {
     result.eigenvalues.resize(states);
     for (int64_t n = 0; n < states; ++n)
         result.eigenvalues(n) = {real,
-                                 SSM_MUTATE("hippo_nplr.host.negative_half", 1, -1) * solver.eigenvalues()(states + n)};
+                                 SSM_MUTATE("hippo_setup.cpu.negative_half", 1, -1) * solver.eigenvalues()(states + n)};
     if (measure == Measure::fout) {
         // The constant and the sine that is none have the eigenvalue 0 both: a pair of vectors that are conjugates.
         result.v.col(0).setZero();

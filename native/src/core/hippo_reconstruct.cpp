@@ -67,7 +67,7 @@ extern "C" int32_t ssm_hippo_reconstruct(ssm_context* context, const ssm_hippo_r
             const double x = real_at(points, {i});
             if (!(x >= 0 && x <= 1))
                 fail_argument(("points[" + std::to_string(i) + "]").c_str(), "a number from 0 to 1", std::to_string(x));
-            fill_basis(measure, args.window, SSM_MUTATE("hippo_reconstruct.host.reversed", x, 1 - x), basis);
+            fill_basis(measure, args.window, SSM_MUTATE("hippo_setup.cpu.reversed", x, 1 - x), basis);
             for (int64_t row = 0; row < batch; ++row) {
                 double sum = 0;
                 for (int64_t n = 0; n < states; ++n) {

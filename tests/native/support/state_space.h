@@ -4,6 +4,8 @@
 
 #include "support/reference.h"
 
+#include <gtest/gtest.h>
+
 namespace ssm::test {
 
 struct StateSpaceSizes {
@@ -48,5 +50,17 @@ Matrix hippo_b(ssm_hippo_measure measure, int64_t n);
 
 // a_bar and b_bar, side by side.
 Matrix discretized(const Matrix& a, const Matrix& b, double dt, ssm_discretization discretization, double alpha);
+
+// The test of an operation that the mutations run: problems(type) against the reference.
+#define SSM_STATE_SPACE_QUICK(Suite, problems)                                                                              \
+    class Suite : public testing::TestWithParam<Target> {};                                                                 \
+    TEST_P(Suite, Quick) {                                                                                                  \
+        Context context(GetParam().device);                                                                                 \
+        for (const Problem& problem : problems(GetParam().type))                                                            \
+            expect_near(run(context, problem), reference(problem), problem.describe());                                     \
+    }                                                                                                                       \
+    INSTANTIATE_TEST_SUITE_P(Devices, Suite, testing::ValuesIn(targets({Type::float32, Type::float64})),                    \
+                             [](const auto& info) { return name_of(info.param); });                                         \
+    GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Suite)
 
 } // namespace ssm::test

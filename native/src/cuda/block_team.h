@@ -17,13 +17,23 @@ constexpr int64_t team_slots = 128;
 struct BlockTeam {
     static constexpr int columns = 1;
 #if defined(__CUDACC__) && !defined(__CUDA_ARCH__)
-    SSM_INLINE int64_t rank() const { return 0; } // never called: a team is on the device
-    SSM_INLINE int64_t size() const { return 1; }
+    SSM_INLINE int64_t rank() const {
+        return 0;
+    } // never called: a team is on the device
+    SSM_INLINE int64_t size() const {
+        return 1;
+    }
     SSM_INLINE void sync() const {}
 #else
-    SSM_INLINE int64_t rank() const { return threadIdx.x; }
-    SSM_INLINE int64_t size() const { return blockDim.x; }
-    SSM_INLINE void sync() const { __syncthreads(); }
+    SSM_INLINE int64_t rank() const {
+        return threadIdx.x;
+    }
+    SSM_INLINE int64_t size() const {
+        return blockDim.x;
+    }
+    SSM_INLINE void sync() const {
+        __syncthreads();
+    }
 #endif
 };
 

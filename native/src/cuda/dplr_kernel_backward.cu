@@ -86,8 +86,8 @@ __global__ void __launch_bounds__(states_threads, 1) dplr_states_kernel(StatesAr
 #pragma unroll
         for (int r = 0; r < dplr_most_rank; ++r) {
             if (r < rank) {
-                own_c = multiply_add(
-                    row[1 + r], SSM_MUTATE("dplr_kernel_backward.cuda.no_conjugate", conjugate(p[r]), p[r]), own_c);
+                own_c = multiply_add(row[1 + r], SSM_MUTATE("dplr_kernel_backward.cuda.no_conjugate", conjugate(p[r]), p[r]),
+                                     own_c);
                 own_b = multiply_add(row[1 + rank + r], p[r], own_b);
             }
         }

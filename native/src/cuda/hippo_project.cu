@@ -140,8 +140,7 @@ __global__ void __launch_bounds__(legs_most_warps* warp_size, 1) hippo_legs_kern
         coefficients += states;
     }
     for (int64_t i = lane_id(); p.last_state && i < states; i += warp_size) {
-        static_cast<R*>(p.last_state)[row * states + i] =
-            SSM_MUTATE("hippo_project.cuda.no_state", signal.x[i], R(0));
+        static_cast<R*>(p.last_state)[row * states + i] = SSM_MUTATE("hippo_project.cuda.no_state", signal.x[i], R(0));
     }
 }
 

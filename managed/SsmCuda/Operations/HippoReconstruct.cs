@@ -5,8 +5,8 @@ namespace SsmCuda;
 public sealed unsafe partial class SsmContext
 {
     /// <summary>The signal that HiPPO's coefficients stand for: f(x) = sum_n coefficients_n g_n(x), at points x from 0,
-    /// the oldest, to 1, now. Legs: g_n = sqrt(2n+1) P_n(2x-1) over all of the past; Legt the same over its window, Lmu
-    /// without the root; Fout: 1, sqrt(2) cos(pi k s), sqrt(2) sin(pi k s) with s = 2 (1-x); Lagt: exp(-s/2) L_n(s)
+    /// the oldest, to 1, now. Legs: g_n = sqrt(2n+1) P_n(2x-1) over all of the past; Legt the same over its window;
+    /// Lmu: P_n(1-2x); Fout: 1, sqrt(2) cos(pi k s), sqrt(2) sin(pi k s) with s = 2 (1-x); Lagt: exp(-s/2) L_n(s)
     /// with s = window (1-x). It runs at once on host memory, whatever the device of the context.</summary>
     /// <param name="measure">The measure.</param>
     /// <param name="coefficients">(N) or (B,N) of float or double.</param>

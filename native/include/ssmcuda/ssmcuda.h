@@ -1087,7 +1087,7 @@ typedef struct ssm_diagonal_initialize_args {
 SSM_API int32_t ssm_diagonal_initialize(ssm_context* context, const ssm_diagonal_initialize_args* args);
 
 /** The signal that coefficients stand for: f(x) = sum_n coefficients_n g_n(x), at points x from 0, the oldest, to 1, now.
- *  legs: g_n = sqrt(2n+1) P_n(2x-1) over all of the past. legt the same over its window, lmu without the root. fout: 1,
+ *  legs: g_n = sqrt(2n+1) P_n(2x-1) over all of the past, legt the same over its window; lmu: P_n(1-2x). fout: 1,
  *  sqrt(2) cos(pi k s), sqrt(2) sin(pi k s) with s = 2 (1-x). lagt: exp(-s/2) L_n(s) with s = window (1-x). */
 typedef struct ssm_hippo_reconstruct_args {
     /** sizeof(ssm_hippo_reconstruct_args). */

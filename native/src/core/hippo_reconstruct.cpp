@@ -22,7 +22,8 @@ void fill_basis(Measure measure, double window, double x, std::vector<double>& b
         return;
     }
     const bool is_laguerre = measure == Measure::lagt;
-    const double y = is_laguerre ? window * (1 - x) : 2 * x - 1;
+    // The memory unit's polynomials begin at the newest sample.
+    const double y = is_laguerre ? window * (1 - x) : measure == Measure::lmu ? 1 - 2 * x : 2 * x - 1;
     double before = 0, value = is_laguerre ? std::exp(-y / 2) : 1;
     for (size_t n = 0; n < count; ++n) {
         const double i = static_cast<double>(n);

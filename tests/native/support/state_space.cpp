@@ -414,8 +414,11 @@ void project(const Problem& problem, Reference& result) {
         if (initial != problem.inputs.end())
             for (int64_t i = 0; i < n; ++i)
                 x(i, 0) = initial->second.at(row, i);
-        if (starts && !is_legs && length > 0)
+        // What was 1 forever: a e_0 = -b, but for lagt. (fout has a row of zeros.)
+        if (starts && measure == SSM_HIPPO_LAGT && length > 0)
             x = solve(a, (-f.at(row, 0)) * b);
+        else if (starts && !is_legs && length > 0)
+            x(0, 0) = f.at(row, 0);
         Matrix both;
         for (int64_t t = 0; t < length; ++t) {
             if (is_legs && starts && t == 0) {

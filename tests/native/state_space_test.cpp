@@ -115,8 +115,16 @@ TEST_P(StateSpace, ProjectionMatchesForEveryMeasureAndRule) {
             for (const ssm_hippo_start start : {SSM_HIPPO_START_ZERO, SSM_HIPPO_START_FIRST}) {
                 if (measure == SSM_HIPPO_LEGS && rule == SSM_DISCRETIZATION_ZOH)
                     continue;
-                for (const int64_t states : {2, 6, 34})
-                    matches(context, hippo_project_of({type, 2, 1, states, 20, 1, true, {}}, measure, rule, start));
+                for (const int64_t states : {2, 6, 34}) {
+                    Problem problem = hippo_project_of({type, 2, 1, states, 20, 1, true, {}}, measure, rule, start);
+                    if (measure != SSM_HIPPO_LEGS)
+                        problem.step = 0.002; // Euler's rule grows without bound in larger ones
+                    Reference exact = reference(problem);
+                    for (auto& [name, expected] : exact) // lmu's matrices are far from normal
+                        for (double& limit : expected.limit)
+                            limit *= measure == SSM_HIPPO_LMU ? 20 : 1;
+                    expect_near(run(context, problem), exact, problem.describe());
+                }
             }
 }
 

@@ -100,8 +100,12 @@ TEST_P(StateSpace, DplrMatchesAtEveryNumberOfStates) {
 TEST_P(StateSpace, GradientsMatchFiniteDifferences) {
     for (const bool pairs : {true, false})
         for (const bool tilde : {true, false})
-            for (const int64_t length : {1, 2, 5, 8, 13})
-                matches(context, dplr_kernel_backward_of({type, 1, 2, 2, length, 1 + length % 4, pairs, {}}, tilde));
+            for (const int64_t length : {1, 2, 5, 8, 13}) {
+                Problem problem = dplr_kernel_backward_of({type, 1, 2, 2, length, 1 + length % 4, pairs, {}}, tilde);
+                if (length == 1 && tilde) // c~ (I - a_bar)^-1 b_bar does not depend on dt
+                    problem.outputs.erase("grad_dt");
+                matches(context, problem);
+            }
     Problem some = dplr_kernel_backward_of({type, 1, 2, 3, 9, 1, true, {}}, false);
     some.outputs.erase("grad_p");
     some.outputs.erase("grad_dt");
@@ -120,9 +124,9 @@ TEST_P(StateSpace, ProjectionMatchesForEveryMeasureAndRule) {
                     if (measure != SSM_HIPPO_LEGS)
                         problem.step = 0.002; // Euler's rule grows without bound in larger ones
                     Reference exact = reference(problem);
-                    for (auto& [name, expected] : exact) // lmu's matrices are far from normal
+                    for (auto& [name, expected] : exact) // matrices of large numbers, far from normal
                         for (double& limit : expected.limit)
-                            limit *= measure == SSM_HIPPO_LMU ? 20 : 1;
+                            limit *= measure == SSM_HIPPO_LEGS ? 1 : 20;
                     expect_near(run(context, problem), exact, problem.describe());
                 }
             }

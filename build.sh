@@ -46,7 +46,7 @@ export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
 # ---- Packages ----------------------------------------------------------------------------------------------------------
 
-build_packages="g++ cmake ninja-build ccache libhwy-dev python3"
+build_packages="g++ cmake ninja-build ccache libhwy-dev libeigen3-dev python3"
 test_packages="libgtest-dev libboost-context-dev libkissfft-dev clang-14 clang-format-14 python3-numpy nodejs npm"
 cuda_packages="nvidia-cuda-toolkit g++-11"
 

@@ -1029,6 +1029,165 @@ class RmsNorm : public Case {
     ssm_gated_rms_norm_backward_args gated_gradients{};
 };
 
+// Systems of S4 in float32. A kernel is checked against the recurrence: what that answers to ones grows by the kernel.
+class StateSpace : public Case {
+  public:
+    enum class Kind { dense_kernel, dense_ssm, dplr_kernel, dplr_kernel_backward, dplr_ssm };
+    StateSpace(ssm_context* context, Kind kind, int64_t batch, int64_t heads, int64_t states, int64_t length)
+        : context(context), kind(kind), a(context, Type::float32, {heads, states, states}),
+          w(context, Type::float32, {heads, states, 2}), p(context, of_states(kind), {heads, 1, states}),
+          b(context, of_states(kind), {heads, states}), c(context, of_states(kind), {heads, states}),
+          dt(context, Type::float32, {heads}), u(context, Type::float32, {batch, heads, length}),
+          y(context, Type::float32, {batch, heads, length}), k(context, Type::float32, {heads, length}),
+          grad_k(context, Type::float32, {heads, length}), grad_w(context, of_states(kind), {heads, states}),
+          grad_p(context, of_states(kind), {heads, 1, states}), grad_b(context, of_states(kind), {heads, states}),
+          grad_c(context, of_states(kind), {heads, states}), grad_dt(context, Type::float32, {heads}) {
+        // Damped: the elements of a dense matrix are negative and small, and eigenvalues have negative real parts: they are
+        // made as two real numbers each.
+        eigenvalues = *w.view();
+        eigenvalues.ndim = 2;
+        eigenvalues.dtype = {kDLComplex, 64, 1};
+        eigenvalues.strides = nullptr;
+        a.fill(-0.5 / double(states), -0.1 / double(states), 1);
+        w.fill(-1, -0.1, 2);
+        p.fill(0.1, 0.3, 3);
+        b.fill(0.1, 1, 4);
+        c.fill(0.1, 1, 5);
+        dt.fill(0.001, 0.1, 6);
+        u.fill(1, 1, 7);
+        grad_k.fill(-1, 1, 8);
+        for (Tensor* tensor : {&y, &k, &grad_dt})
+            tensor->poison();
+        fill_dense(dense_kernel);
+        fill_dense(dense);
+        fill_dplr(dplr_kernel);
+        fill_dplr(dplr);
+        fill_dplr(gradients);
+        dense_kernel.k = dplr_kernel.k = k.view();
+        dense.u = dplr.u = u.view();
+        dense.y = dplr.y = y.view();
+        gradients.c_is_tilde = 1; // what models train
+        gradients.grad_k = grad_k.view();
+        gradients.grad_eigenvalues = grad_w.view();
+        gradients.grad_p = grad_p.view();
+        gradients.grad_b = grad_b.view();
+        gradients.grad_c = grad_c.view();
+        gradients.grad_dt = grad_dt.view();
+        const bool is_recurrence = kind == Kind::dense_ssm || kind == Kind::dplr_ssm;
+        const double sizes = double(heads) * double(states), steps = double(heads) * double(length);
+        bytes = 4 * (is_recurrence ? 2.0 * double(batch) : 1.0) * steps + (is_dense() ? double(a.bytes()) : 32 * sizes);
+        flops = kind == Kind::dense_kernel
+                    ? 2 * sizes * (double(length) + double(states) * double(states) * std::log2(double(length)))
+                : kind == Kind::dense_ssm ? 2 * double(batch) * steps * double(states) * double(states)
+                : kind == Kind::dplr_ssm  ? 28 * double(batch) * steps * double(states)
+                                          : (kind == Kind::dplr_kernel ? 40 : 120) * steps * double(states);
+    }
+    void run() override { run(kind); }
+    void verify() override {
+        if (kind == Kind::dplr_kernel_backward) {
+            for (const double value : grad_dt.read({0}, grad_dt.shape[0]))
+                if (!std::isfinite(value))
+                    throw std::runtime_error("dplr_kernel_backward: a gradient that is none");
+            return;
+        }
+        // The other of the two, which with c instead of c-tilde is the same system.
+        run(is_dense() ? Kind::dense_kernel : Kind::dplr_kernel);
+        run(is_dense() ? Kind::dense_ssm : Kind::dplr_ssm);
+        const int64_t heads = k.shape[0], length = k.shape[1];
+        for (const int64_t head : {int64_t{0}, heads - 1}) {
+            const std::vector<double> kernel = k.read({head, 0}, length), grown = y.read({0, head, 0}, length);
+            double sum = 0, size = 0;
+            for (size_t t = 0; t < size_t(length); ++t) {
+                sum += kernel[t];
+                size += std::abs(kernel[t]);
+                expect_near(grown[t], sum, 10 * (size + 1), Type::float32, "kernel and recurrence");
+            }
+        }
+    }
+
+  private:
+    static Type of_states(Kind kind) {
+        return kind == Kind::dense_kernel || kind == Kind::dense_ssm ? Type::float32 : Type::complex64;
+    }
+    bool is_dense() const { return of_states(kind) == Type::float32; }
+    void run(Kind which) {
+        switch (which) {
+        case Kind::dense_kernel:
+            return check(ssm_dense_kernel(context, &dense_kernel), "ssm_dense_kernel");
+        case Kind::dense_ssm:
+            return check(ssm_dense_ssm(context, &dense), "ssm_dense_ssm");
+        case Kind::dplr_kernel:
+            return check(ssm_dplr_kernel(context, &dplr_kernel), "ssm_dplr_kernel");
+        case Kind::dplr_kernel_backward:
+            return check(ssm_dplr_kernel_backward(context, &gradients), "ssm_dplr_kernel_backward");
+        case Kind::dplr_ssm:
+            return check(ssm_dplr_ssm(context, &dplr), "ssm_dplr_ssm");
+        }
+    }
+    template <class Args>
+    void fill_dense(Args& args) {
+        args.struct_size = sizeof args;
+        args.discretization = SSM_DISCRETIZATION_BILINEAR;
+        args.a = a.view();
+        args.b = b.view();
+        args.c = c.view();
+        args.dt = dt.view();
+    }
+    template <class Args>
+    void fill_dplr(Args& args) {
+        args.struct_size = sizeof args;
+        args.conjugate_pairs = 1;
+        args.eigenvalues = &eigenvalues;
+        args.p = p.view();
+        args.b = b.view();
+        args.c = c.view();
+        args.dt = dt.view();
+    }
+
+    ssm_context* const context;
+    const Kind kind;
+    DLTensor eigenvalues{};
+    Tensor a, w, p, b, c, dt, u, y, k, grad_k, grad_w, grad_p, grad_b, grad_c, grad_dt;
+    ssm_dense_kernel_args dense_kernel{};
+    ssm_dense_ssm_args dense{};
+    ssm_dplr_kernel_args dplr_kernel{};
+    ssm_dplr_ssm_args dplr{};
+    ssm_dplr_kernel_backward_args gradients{};
+};
+
+// The projection of constant signals onto legs, whose coefficients are known.
+class HippoProject : public Case {
+  public:
+    HippoProject(ssm_context* context, int64_t batch, int64_t length, int64_t states)
+        : context(context), f(context, Type::float32, {batch, length}),
+          coefficients(context, Type::float32, {batch, length, states}) {
+        f.fill(1, 1, 1);
+        coefficients.poison();
+        args.struct_size = sizeof args;
+        args.measure = SSM_HIPPO_LEGS;
+        args.discretization = SSM_DISCRETIZATION_BILINEAR;
+        args.start = SSM_HIPPO_START_FIRST;
+        args.f = f.view();
+        args.coefficients = coefficients.view();
+        bytes = double(f.bytes() + coefficients.bytes());
+        flops = 30 * double(count_of(coefficients.shape));
+    }
+    void run() override { check(ssm_hippo_project(context, &args), "ssm_hippo_project"); }
+    void verify() override {
+        const int64_t length = coefficients.shape[1], states = coefficients.shape[2];
+        for (const int64_t t : {int64_t{0}, length / 2, length - 1}) {
+            const std::vector<double> given = coefficients.read({0, t, 0}, states);
+            for (size_t n = 0; n < given.size(); ++n)
+                expect_near(given[n], n == 0 ? 1 : 0, 10, Type::float32, "hippo_project");
+        }
+    }
+
+  private:
+    ssm_context* const context;
+    Tensor f, coefficients;
+    ssm_hippo_project_args args{};
+};
+
 std::string text_of(const Shape& shape, Layout layout = Layout::time) {
     std::string text;
     for (int64_t extent : shape)
@@ -1189,6 +1348,26 @@ std::vector<CaseEntry> all_cases(bool quick) {
         norm("mamba-2.8b", type, rows, 2560, false);
         norm("mamba2-2.7b", type, rows, 5120, true);
     }
+    const auto system = [&](const char* operation, StateSpace::Kind kind, const std::string& model, int64_t batches,
+                            int64_t heads, int64_t states, int64_t steps) {
+        const Shape shape{batches, heads, steps};
+        cases.push_back({operation, model + " " + text_of(shape) + " N" + std::to_string(states), Type::float32, false,
+                         [=](ssm_context* context) {
+                             return std::make_unique<StateSpace>(context, kind, batches, heads, states, steps);
+                         }});
+    };
+    using Kind = StateSpace::Kind;
+    for (const int64_t steps : quick ? std::vector<int64_t>{1024} : std::vector<int64_t>{1024, 4096, 16384}) {
+        system("dplr_kernel", Kind::dplr_kernel, "S4 LRA", 1, quick ? 16 : 256, 32, steps);
+        system("dplr_kernel_backward", Kind::dplr_kernel_backward, "S4 LRA", 1, quick ? 16 : 256, 32, steps);
+    }
+    system("dplr_ssm", Kind::dplr_ssm, "S4 LRA", quick ? 1 : 50, quick ? 16 : 256, 32, 1024);
+    system("dense_kernel", Kind::dense_kernel, "LSSL", 1, quick ? 8 : 256, 64, 1024);
+    system("dense_ssm", Kind::dense_ssm, "LSSL", quick ? 1 : 50, quick ? 8 : 256, 64, 784);
+    cases.push_back({"hippo_project", quick ? "permuted MNIST 4x784 N64" : "permuted MNIST 64x784 N256", Type::float32,
+                     false, [=](ssm_context* context) {
+                         return std::make_unique<HippoProject>(context, quick ? 4 : 64, 784, quick ? 64 : 256);
+                     }});
     convolution("a wide filter", Type::float32, {1, 768, quick ? 512 : 2048}, Layout::time, 64);
     const auto transform = [&](const std::string& model, Type type, const Shape& shape, bool gated, bool backward = false) {
         cases.push_back(

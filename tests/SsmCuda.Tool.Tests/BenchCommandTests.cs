@@ -30,7 +30,10 @@ public sealed class BenchCommandTests
         var operations = Regex.Matches(header, @"const ssm_(\w+)_args\* args,\s+uint64_t\* bytes")
             .Select(match => match.Groups[1].Value);
         Assert.That(measured, Is.EquivalentTo(operations));
-        Assert.That(Verify.OperationTable.Names, Is.SubsetOf(measured));
+        // Set-up operations have no workspace and no benchmark.
+        var setups = Regex.Matches(header, @"int32_t ssm_(\w+)\(ssm_context\* context, const ssm_\1_args\* args\);")
+            .Select(match => match.Groups[1].Value).Except(operations);
+        Assert.That(Verify.OperationTable.Names, Is.SubsetOf(measured.Concat(setups)));
     }
 
     [Test]

@@ -19,6 +19,9 @@ DEVICES = {"default": 0, "cpu": 1, "cuda": 2, "emulated": 12}
 CPU = 1
 COMBINES = {"add": 0, "mul": 1, "max": 2, "min": 3}
 ACTIVATIONS = {"none": 0, "silu": 1}
+MEASURES = {"legs": 0, "legt": 1, "lagt": 2, "fout": 3, "lmu": 4}
+DISCRETIZATIONS = {"zoh": 0, "bilinear": 1, "euler": 2, "backward_euler": 3}
+STARTS = {"zero": 0, "first": 1}
 
 
 class SsmError(Exception):

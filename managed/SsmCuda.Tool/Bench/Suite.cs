@@ -24,6 +24,9 @@ internal static class Suite
         .. Mamba3Benchmarks.Definitions(quick),
         .. Mamba3BackwardBenchmarks.Definitions(quick),
         .. Mamba3UpdateBenchmarks.Definitions(quick),
+        .. DenseBenchmarks.Definitions(quick),
+        .. DplrBenchmarks.Definitions(quick),
+        .. HippoProjectBenchmarks.Definitions(quick),
     ];
 
     /// <summary>Every published shape, short and long: hours.</summary>

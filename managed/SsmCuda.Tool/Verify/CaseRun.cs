@@ -13,9 +13,14 @@ internal sealed class CaseRun(SsmContext context, ConformanceCase conformance, b
     private readonly HashSet<string> asked = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Func<double[]>> outputs = new(StringComparer.Ordinal);
     private readonly List<DeviceTensor> tensors = [];
-    private readonly bool usesHostMemory = context.Device.Type == SsmDeviceType.Cpu;
+    private bool usesHostMemory = context.Device.Type == SsmDeviceType.Cpu;
 
     public SsmContext Context => context;
+
+    public bool IsFloat64 => isFloat64;
+
+    /// <summary>A set-up operation, whose tensors lie in host memory on every device.</summary>
+    public void UseHostMemory() => usesHostMemory = true;
 
     /// <summary>A parameter that is true or false; false where it is not given.</summary>
     public bool Flag(string name) => conformance.Parameters.TryGetProperty(name, out var value) && value.ValueKind switch
@@ -24,6 +29,12 @@ internal sealed class CaseRun(SsmContext context, ConformanceCase conformance, b
         JsonValueKind.False => false,
         _ => throw new InvalidDataException($"parameter {name}: true or false expected"),
     };
+
+    /// <summary>A parameter that is a whole number.</summary>
+    public int Number(string name) =>
+        conformance.Parameters.TryGetProperty(name, out var value) && value.TryGetInt32(out var number)
+            ? number
+            : throw new InvalidDataException($"parameter {name}: a whole number expected");
 
     /// <summary>A parameter that is a word.</summary>
     public string Word(string name) =>
@@ -80,6 +91,9 @@ internal sealed class CaseRun(SsmContext context, ConformanceCase conformance, b
                 MemoryMarshal.Cast<Complex, double>(values).ToArray()),
         };
     }
+
+    /// <summary>An output that is made of what the operation answers.</summary>
+    public void Answer(string name, Func<double[]> values) => outputs.Add(name, values);
 
     /// <summary>An input that the operation overwrites with the output of that name.</summary>
     public TensorView Updated(string name)

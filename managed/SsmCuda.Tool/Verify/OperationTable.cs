@@ -20,6 +20,15 @@ internal static class OperationTable
         ["causal_conv1d_backward"] = CausalConv1dBackwardCase.Run,
         ["ssd"] = SsdCase.Run,
         ["ssd_backward"] = SsdBackwardCase.Run,
+        ["hippo_matrix"] = HippoMatrixCase.Run,
+        ["hippo_nplr"] = HippoNplrCase.Run,
+        ["hippo_project"] = HippoProjectCase.Run,
+        ["hippo_reconstruct"] = HippoReconstructCase.Run,
+        ["discretize_dense"] = DiscretizeDenseCase.Run,
+        ["dense_kernel"] = DenseKernelCase.Run,
+        ["dense_ssm"] = DenseSsmCase.Run,
+        ["dplr_ssm"] = DplrSsmCase.Run,
+        ["dplr_kernel"] = DplrKernelCase.Run,
     };
 
     public static IEnumerable<string> Names => Operations.Keys;

@@ -74,6 +74,67 @@ namespace SsmCuda
         /// <summary>z / (1 + exp(-z)).</summary>
         Silu = 1,
     }
+
+    /// <summary>How a continuous system x' = A x + B u becomes one of steps: x_t = a_bar x_{t-1} + b_bar u_t.</summary>
+    public enum SsmDiscretization
+    {
+        /// <summary>Zero-order hold: a_bar = exp(dt A), b_bar = A^-1 (a_bar - I) B, its limit where A is
+        /// singular.</summary>
+        Zoh = 0,
+        /// <summary>(I - dt/2 A) a_bar = I + dt/2 A, (I - dt/2 A) b_bar = dt B.</summary>
+        Bilinear = 1,
+        /// <summary>a_bar = I + dt A, b_bar = dt B.</summary>
+        Euler = 2,
+        /// <summary>(I - dt A) a_bar = I, (I - dt A) b_bar = dt B.</summary>
+        BackwardEuler = 3,
+        /// <summary>(I - alpha dt A) a_bar = I + (1 - alpha) dt A, (I - alpha dt A) b_bar = dt B, with alpha from 0 to
+        /// 1.</summary>
+        GeneralizedBilinear = 4,
+        /// <summary>a_bar = exp(dt A), b_bar = B: the input comes in impulses. Diagonal systems alone.</summary>
+        Dirac = 5,
+        /// <summary>a_bar over the time since the last input, b_bar over a fixed step. Diagonal systems alone.</summary>
+        Async = 6,
+    }
+
+    /// <summary>What HiPPO's coefficients are measured by.</summary>
+    public enum SsmHippoMeasure
+    {
+        /// <summary>Scaled Legendre: all of the past, evenly.</summary>
+        Legs = 0,
+        /// <summary>Translated Legendre: a window of the length 1 (in its unhalved form).</summary>
+        Legt = 1,
+        /// <summary>Translated Laguerre: the past with a weight that decays as exp(-time).</summary>
+        Lagt = 2,
+        /// <summary>Truncated Fourier: a window of the length 2; N is even.</summary>
+        Fout = 3,
+        /// <summary>legt in the scaling of the Legendre memory unit: a window of the length 1.</summary>
+        Lmu = 4,
+    }
+
+    /// <summary>What was before the first sample that is projected.</summary>
+    public enum SsmHippoStart
+    {
+        /// <summary>Nothing: the coefficients were 0.</summary>
+        Zero = 0,
+        /// <summary>The first sample, forever.</summary>
+        First = 1,
+    }
+
+    /// <summary>Eigenvalues that a diagonal system starts its training from (Gu et al. 2022, arXiv 2206.11893), n = 0 ..
+    /// N-1 with N the half that is given.</summary>
+    public enum SsmDiagonalInit
+    {
+        /// <summary>-1/2 + i pi n.</summary>
+        Lin = 0,
+        /// <summary>-1/2 + i 2N/pi (2N/(2n+1) - 1).</summary>
+        Inv = 1,
+        /// <summary>Those of the normal part of legs, ascending.</summary>
+        Legs = 2,
+        /// <summary>-(n+1).</summary>
+        Real = 3,
+        /// <summary>-1/2 + i (2n+1)^2 / pi.</summary>
+        Quad = 4,
+    }
 }
 
 namespace SsmCuda.Interop
@@ -1062,6 +1123,355 @@ namespace SsmCuda.Interop
         public DLTensor* GradInitialState;
     }
 
+    /// <summary>The system c' = a c + b f of a measure (Gu et al. 2020, arXiv 2008.07669).</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmHippoMatrixArgs
+    {
+        /// <summary>sizeof(ssm_hippo_matrix_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_hippo_measure: which.</summary>
+        public SsmHippoMeasure Measure;
+        /// <summary>out required (N,N): float32 or float64, on the host.</summary>
+        public DLTensor* A;
+        /// <summary>out optional (N): the type of a, on the host.</summary>
+        public DLTensor* B;
+    }
+
+    /// <summary>The system of a measure as A = V (diag(w) - sum_r p_r p_r^*) V^* with V unitary (Gu et al. 2021, arXiv
+    /// 2111.00396): the half with positive imaginary parts of w, ascending, N states of 2N; the other half are its
+    /// conjugates. M = 2N. legs, lagt and fout have rank 1, legt has rank 2, lmu has no such form.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmHippoNplrArgs
+    {
+        /// <summary>sizeof(ssm_hippo_nplr_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_hippo_measure: which.</summary>
+        public SsmHippoMeasure Measure;
+        /// <summary>out required (N): complex64 or complex128, on the host; w.</summary>
+        public DLTensor* Eigenvalues;
+        /// <summary>out optional (R,N): the type of eigenvalues, on the host; rows beyond the rank are 0.</summary>
+        public DLTensor* P;
+        /// <summary>out optional (N): the type of eigenvalues, on the host; V^* b.</summary>
+        public DLTensor* B;
+        /// <summary>out optional (M,N): the type of eigenvalues, on the host; the columns of V. A row c of the dense
+        /// system is c V here.</summary>
+        public DLTensor* V;
+    }
+
+    /// <summary>Eigenvalues and inputs that a diagonal system starts from.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDiagonalInitializeArgs
+    {
+        /// <summary>sizeof(ssm_diagonal_initialize_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_diagonal_init: which.</summary>
+        public SsmDiagonalInit Init;
+        /// <summary>out required (N): complex64 or complex128, on the host; half of the 2N states.</summary>
+        public DLTensor* Eigenvalues;
+        /// <summary>out optional (N): the type of eigenvalues, on the host; 1, and V^* b of the measure for
+        /// legs.</summary>
+        public DLTensor* B;
+    }
+
+    /// <summary>The signal that coefficients stand for: f(x) = sum_n coefficients_n g_n(x), at points x from 0, the
+    /// oldest, to 1, now. legs: g_n = sqrt(2n+1) P_n(2x-1) over all of the past, legt the same over its window; lmu:
+    /// P_n(1-2x). fout: 1, sqrt(2) cos(pi k s), sqrt(2) sin(pi k s) with s = 2 (1-x). lagt: exp(-s/2) L_n(s) with s =
+    /// window (1-x).</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmHippoReconstructArgs
+    {
+        /// <summary>sizeof(ssm_hippo_reconstruct_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_hippo_measure: which.</summary>
+        public SsmHippoMeasure Measure;
+        /// <summary>How far back point 0 lies, in the measure's own time: lagt, whose past has no end, needs it; 0 for
+        /// the others.</summary>
+        public double Window;
+        /// <summary>in required (N) or (B,N): float32 or float64, on the host.</summary>
+        public DLTensor* Coefficients;
+        /// <summary>in required (L): the type of coefficients, on the host.</summary>
+        public DLTensor* Points;
+        /// <summary>out required (L) or (B,L): the type of coefficients, on the host.</summary>
+        public DLTensor* F;
+    }
+
+    /// <summary>a_bar and b_bar of dense systems. zoh by the matrix exponential, right for singular a.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDiscretizeDenseArgs
+    {
+        /// <summary>sizeof(ssm_discretize_dense_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_discretization: any but dirac and async.</summary>
+        public SsmDiscretization Discretization;
+        /// <summary>Of the generalized bilinear rule, 0 to 1; 0 otherwise.</summary>
+        public double Alpha;
+        /// <summary>in required (H,N,N): float32 or float64, on the host.</summary>
+        public DLTensor* A;
+        /// <summary>in required (H,N): the type of a, on the host.</summary>
+        public DLTensor* B;
+        /// <summary>in required (H): the type of a, on the host; positive.</summary>
+        public DLTensor* Dt;
+        /// <summary>out required (H,N,N): the type of a, on the host.</summary>
+        public DLTensor* ABar;
+        /// <summary>out optional (H,N): the type of a, on the host.</summary>
+        public DLTensor* BBar;
+    }
+
+    /// <summary>c_tilde = c (I - a_bar^length) of the system A = diag(eigenvalues) - sum_r p_r p_r^*, discretised by the
+    /// bilinear rule: what dplr_kernel of that length works with.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDplrToTildeArgs
+    {
+        /// <summary>sizeof(ssm_dplr_to_tilde_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: the N states given are half of 2N, the rest are their conjugates.</summary>
+        public int ConjugatePairs;
+        /// <summary>Steps of the kernel, at least 1.</summary>
+        public long Length;
+        /// <summary>in required (H,N): complex64 or complex128, on the host.</summary>
+        public DLTensor* Eigenvalues;
+        /// <summary>in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4.</summary>
+        public DLTensor* P;
+        /// <summary>in required (H): the real type of eigenvalues, on the host; positive.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (H,N): the type of eigenvalues, on the host.</summary>
+        public DLTensor* C;
+        /// <summary>out required (H,N) inplace c: the type of eigenvalues, on the host.</summary>
+        public DLTensor* CTilde;
+    }
+
+    /// <summary>The way back: c = c_tilde (I - a_bar^length)^-1, as the recurrence takes it.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDplrFromTildeArgs
+    {
+        /// <summary>sizeof(ssm_dplr_from_tilde_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: the N states given are half of 2N, the rest are their conjugates.</summary>
+        public int ConjugatePairs;
+        /// <summary>Steps of the kernel that c_tilde belongs to, at least 1.</summary>
+        public long Length;
+        /// <summary>in required (H,N): complex64 or complex128, on the host.</summary>
+        public DLTensor* Eigenvalues;
+        /// <summary>in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4.</summary>
+        public DLTensor* P;
+        /// <summary>in required (H): the real type of eigenvalues, on the host; positive.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (H,N): the type of eigenvalues, on the host.</summary>
+        public DLTensor* CTilde;
+        /// <summary>out required (H,N) inplace c_tilde: the type of eigenvalues, on the host.</summary>
+        public DLTensor* C;
+    }
+
+    /// <summary>The c_tilde of twice the length: c_tilde (I + a_bar^length).</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDplrDoubleLengthArgs
+    {
+        /// <summary>sizeof(ssm_dplr_double_length_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: the N states given are half of 2N, the rest are their conjugates.</summary>
+        public int ConjugatePairs;
+        /// <summary>Steps of the kernel that c_tilde belongs to, at least 1.</summary>
+        public long Length;
+        /// <summary>in required (H,N): complex64 or complex128, on the host.</summary>
+        public DLTensor* Eigenvalues;
+        /// <summary>in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4.</summary>
+        public DLTensor* P;
+        /// <summary>in required (H): the real type of eigenvalues, on the host; positive.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (H,N): the type of eigenvalues, on the host.</summary>
+        public DLTensor* CTilde;
+        /// <summary>out required (H,N) inplace c_tilde: the type of eigenvalues, on the host; of the length 2
+        /// length.</summary>
+        public DLTensor* CDoubled;
+    }
+
+    /// <summary>The coefficients of a signal after each of its steps, c_t = a_bar c_{t-1} + b_bar f_t. legs varies with
+    /// time, as its measure is all of the past: step k = 1, 2, .. takes A/k and B/k (after SSM_HIPPO_START_FIRST the
+    /// second one is k = 1), at timestamps A (t_k - t_{k-1}) / t_k and the same of B, and N operations. The sliding
+    /// measures take one dt, and N^2 operations for a step. Splitting a signal, with steps_before and the states, gives
+    /// what one call gives.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmHippoProjectArgs
+    {
+        /// <summary>sizeof(ssm_hippo_project_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_hippo_measure: which.</summary>
+        public SsmHippoMeasure Measure;
+        /// <summary>enum ssm_discretization: any but dirac and async; legs not zoh either, which takes N^2
+        /// operations.</summary>
+        public SsmDiscretization Discretization;
+        /// <summary>enum ssm_hippo_start: what holds where there is no initial_state.</summary>
+        public SsmHippoStart Start;
+        /// <summary>Of the generalized bilinear rule, 0 to 1; 0 otherwise.</summary>
+        public double Alpha;
+        /// <summary>The step of a sliding measure in its own time, positive; 0 for legs.</summary>
+        public double Dt;
+        /// <summary>When the last step before this call was, with timestamps; 0 where there was none.</summary>
+        public double TimeBefore;
+        /// <summary>Steps of the signal before this call, of legs without timestamps.</summary>
+        public long StepsBefore;
+        /// <summary>in required (L) or (B,L): float32 or float64; the signals.</summary>
+        public DLTensor* F;
+        /// <summary>in optional (L): the type of f, legs alone: when each sample was taken. They ascend from time_before
+        /// on, and are positive but for the first one of SSM_HIPPO_START_FIRST.</summary>
+        public DLTensor* Timestamps;
+        /// <summary>in optional (N) or (B,N): the type of f; the coefficients before the first step.</summary>
+        public DLTensor* InitialState;
+        /// <summary>out required (L,N) or (B,L,N): the type of f.</summary>
+        public DLTensor* Coefficients;
+        /// <summary>out optional (N) or (B,N): the type of f; the coefficients after the last step.</summary>
+        public DLTensor* LastState;
+    }
+
+    /// <summary>k_l = c a_bar^l b_bar of dense systems, by repeated squaring, in double inside.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDenseKernelArgs
+    {
+        /// <summary>sizeof(ssm_dense_kernel_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_discretization: any but dirac and async.</summary>
+        public SsmDiscretization Discretization;
+        /// <summary>Of the generalized bilinear rule, 0 to 1; 0 otherwise.</summary>
+        public double Alpha;
+        /// <summary>in required (H,N,N): float32 or float64.</summary>
+        public DLTensor* A;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* B;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* C;
+        /// <summary>in required (H): the type of a; positive.</summary>
+        public DLTensor* Dt;
+        /// <summary>out required (H,L): the type of a.</summary>
+        public DLTensor* K;
+    }
+
+    /// <summary>x_t = a_bar x_{t-1} + b_bar u_t; y_t = c x_t + d u_t.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDenseSsmArgs
+    {
+        /// <summary>sizeof(ssm_dense_ssm_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_discretization: any but dirac and async.</summary>
+        public SsmDiscretization Discretization;
+        /// <summary>Of the generalized bilinear rule, 0 to 1; 0 otherwise.</summary>
+        public double Alpha;
+        /// <summary>in required (H,N,N): float32 or float64.</summary>
+        public DLTensor* A;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* B;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* C;
+        /// <summary>in required (H): the type of a; positive.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (B,H,L): the type of a.</summary>
+        public DLTensor* U;
+        /// <summary>in optional (H): the type of a; the skip connection, zero if absent.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (R,H,N): the type of a; zero if absent.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (S+1): int64, where packed sequences start and end.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>out required (B,H,L) inplace u: the type of a.</summary>
+        public DLTensor* Y;
+        /// <summary>out optional (R,H,N): the type of a.</summary>
+        public DLTensor* LastState;
+    }
+
+    /// <summary>x_t = a_bar x_{t-1} + b_bar u_t; y_t = Re(c x_t) + d u_t, with A = diag(eigenvalues) - sum_r p_r p_r^*
+    /// and the bilinear rule, in N operations for a step. With pairs x is half of the 2N states.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDplrSsmArgs
+    {
+        /// <summary>sizeof(ssm_dplr_ssm_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: the N states given are half of 2N, the rest are their conjugates.</summary>
+        public int ConjugatePairs;
+        /// <summary>in required (H,N): complex64 or complex128.</summary>
+        public DLTensor* Eigenvalues;
+        /// <summary>in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4.</summary>
+        public DLTensor* P;
+        /// <summary>in required (H,N): the type of eigenvalues.</summary>
+        public DLTensor* B;
+        /// <summary>in required (H,N): the type of eigenvalues.</summary>
+        public DLTensor* C;
+        /// <summary>in required (H): the real type of eigenvalues; positive.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (B,H,L): the real type of eigenvalues.</summary>
+        public DLTensor* U;
+        /// <summary>in optional (H): the real type of eigenvalues; the skip connection, zero if absent.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (R,H,N): the type of eigenvalues; zero if absent.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (S+1): int64, where packed sequences start and end.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>out required (B,H,L) inplace u: the real type of eigenvalues.</summary>
+        public DLTensor* Y;
+        /// <summary>out optional (R,H,N): the type of eigenvalues.</summary>
+        public DLTensor* LastState;
+    }
+
+    /// <summary>S4's kernel k_l = Re(c a_bar^l b_bar), l &lt; L, of that system by its generating function at the roots
+    /// of unity (Gu et al. 2021, arXiv 2111.00396, appendix C.3). An eigenvalue of exactly 0 has no value at frequency 0
+    /// and is an error.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDplrKernelArgs
+    {
+        /// <summary>sizeof(ssm_dplr_kernel_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: the N states given are half of 2N, the rest are their conjugates.</summary>
+        public int ConjugatePairs;
+        /// <summary>bool: c is c_tilde, c (I - a_bar^L). Otherwise that is computed, by powers of a matrix of 2N
+        /// rows.</summary>
+        public int CIsTilde;
+        /// <summary>in required (H,N): complex64 or complex128; the real parts are at most 0.</summary>
+        public DLTensor* Eigenvalues;
+        /// <summary>in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4.</summary>
+        public DLTensor* P;
+        /// <summary>in required (H,N): the type of eigenvalues.</summary>
+        public DLTensor* B;
+        /// <summary>in required (H,N): the type of eigenvalues.</summary>
+        public DLTensor* C;
+        /// <summary>in required (H): the real type of eigenvalues; positive.</summary>
+        public DLTensor* Dt;
+        /// <summary>out required (H,L): the real type of eigenvalues.</summary>
+        public DLTensor* K;
+    }
+
+    /// <summary>Gradients of dplr_kernel. For complex x, grad_x is dL/dRe(x) + i dL/dIm(x). Where c_is_tilde, it is
+    /// c_tilde that is held and has the gradient, as it is what models train.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDplrKernelBackwardArgs
+    {
+        /// <summary>sizeof(ssm_dplr_kernel_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: as in the forward call.</summary>
+        public int ConjugatePairs;
+        /// <summary>bool: as in the forward call.</summary>
+        public int CIsTilde;
+        /// <summary>in required (H,N): complex64 or complex128.</summary>
+        public DLTensor* Eigenvalues;
+        /// <summary>in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4.</summary>
+        public DLTensor* P;
+        /// <summary>in required (H,N): the type of eigenvalues.</summary>
+        public DLTensor* B;
+        /// <summary>in required (H,N): the type of eigenvalues.</summary>
+        public DLTensor* C;
+        /// <summary>in required (H): the real type of eigenvalues; positive.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (H,L): the real type of eigenvalues.</summary>
+        public DLTensor* GradK;
+        /// <summary>out optional (H,N): the type of eigenvalues.</summary>
+        public DLTensor* GradEigenvalues;
+        /// <summary>out optional (H,D,N): the type of eigenvalues.</summary>
+        public DLTensor* GradP;
+        /// <summary>out optional (H,N): the type of eigenvalues.</summary>
+        public DLTensor* GradB;
+        /// <summary>out optional (H,N): the type of eigenvalues.</summary>
+        public DLTensor* GradC;
+        /// <summary>out optional (H): the real type of eigenvalues.</summary>
+        public DLTensor* GradDt;
+    }
+
     /// <summary>The functions of ssmcuda.h. Handles are SafeHandles, which live through the call; the functions that
     /// release something take bare pointers, because ReleaseHandle calls them.</summary>
     internal static unsafe partial class NativeMethods
@@ -1426,5 +1836,85 @@ namespace SsmCuda.Interop
         /// <summary>ssm_causal_conv_backward_workspace.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_causal_conv_backward_workspace")]
         public static partial int CausalConvBackwardWorkspace(ContextHandle context, SsmCausalConvBackwardArgs* args, ulong* bytes);
+
+        /// <summary>ssm_hippo_matrix.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_hippo_matrix")]
+        public static partial int HippoMatrix(ContextHandle context, SsmHippoMatrixArgs* args);
+
+        /// <summary>ssm_hippo_nplr.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_hippo_nplr")]
+        public static partial int HippoNplr(ContextHandle context, SsmHippoNplrArgs* args);
+
+        /// <summary>ssm_diagonal_initialize.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_diagonal_initialize")]
+        public static partial int DiagonalInitialize(ContextHandle context, SsmDiagonalInitializeArgs* args);
+
+        /// <summary>ssm_hippo_reconstruct.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_hippo_reconstruct")]
+        public static partial int HippoReconstruct(ContextHandle context, SsmHippoReconstructArgs* args);
+
+        /// <summary>ssm_discretize_dense.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_discretize_dense")]
+        public static partial int DiscretizeDense(ContextHandle context, SsmDiscretizeDenseArgs* args);
+
+        /// <summary>ssm_dplr_to_tilde.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dplr_to_tilde")]
+        public static partial int DplrToTilde(ContextHandle context, SsmDplrToTildeArgs* args);
+
+        /// <summary>ssm_dplr_from_tilde.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dplr_from_tilde")]
+        public static partial int DplrFromTilde(ContextHandle context, SsmDplrFromTildeArgs* args);
+
+        /// <summary>ssm_dplr_double_length.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dplr_double_length")]
+        public static partial int DplrDoubleLength(ContextHandle context, SsmDplrDoubleLengthArgs* args);
+
+        /// <summary>ssm_hippo_project.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_hippo_project")]
+        public static partial int HippoProject(ContextHandle context, SsmHippoProjectArgs* args);
+
+        /// <summary>ssm_hippo_project_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_hippo_project_workspace")]
+        public static partial int HippoProjectWorkspace(ContextHandle context, SsmHippoProjectArgs* args, ulong* bytes);
+
+        /// <summary>ssm_dense_kernel.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dense_kernel")]
+        public static partial int DenseKernel(ContextHandle context, SsmDenseKernelArgs* args);
+
+        /// <summary>ssm_dense_kernel_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dense_kernel_workspace")]
+        public static partial int DenseKernelWorkspace(ContextHandle context, SsmDenseKernelArgs* args, ulong* bytes);
+
+        /// <summary>ssm_dense_ssm.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dense_ssm")]
+        public static partial int DenseSsm(ContextHandle context, SsmDenseSsmArgs* args);
+
+        /// <summary>ssm_dense_ssm_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dense_ssm_workspace")]
+        public static partial int DenseSsmWorkspace(ContextHandle context, SsmDenseSsmArgs* args, ulong* bytes);
+
+        /// <summary>ssm_dplr_ssm.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dplr_ssm")]
+        public static partial int DplrSsm(ContextHandle context, SsmDplrSsmArgs* args);
+
+        /// <summary>ssm_dplr_ssm_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dplr_ssm_workspace")]
+        public static partial int DplrSsmWorkspace(ContextHandle context, SsmDplrSsmArgs* args, ulong* bytes);
+
+        /// <summary>ssm_dplr_kernel.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dplr_kernel")]
+        public static partial int DplrKernel(ContextHandle context, SsmDplrKernelArgs* args);
+
+        /// <summary>ssm_dplr_kernel_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dplr_kernel_workspace")]
+        public static partial int DplrKernelWorkspace(ContextHandle context, SsmDplrKernelArgs* args, ulong* bytes);
+
+        /// <summary>ssm_dplr_kernel_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dplr_kernel_backward")]
+        public static partial int DplrKernelBackward(ContextHandle context, SsmDplrKernelBackwardArgs* args);
+
+        /// <summary>ssm_dplr_kernel_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_dplr_kernel_backward_workspace")]
+        public static partial int DplrKernelBackwardWorkspace(ContextHandle context, SsmDplrKernelBackwardArgs* args, ulong* bytes);
     }
 }

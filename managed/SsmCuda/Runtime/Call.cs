@@ -22,10 +22,11 @@ internal unsafe ref struct Call
     private int count;
     private bool holdsContext;
 
-    public Call(SsmContext context, bool isCopy = false)
+    /// <summary>isOnHost: a set-up operation, which takes host memory on every device and is done when it returns.</summary>
+    public Call(SsmContext context, bool isCopy = false, bool isOnHost = false)
     {
         this.context = context;
-        acceptsHostSpans = (isCopy || context.IsCpu) && !context.IsCapturing;
+        acceptsHostSpans = isOnHost || ((isCopy || context.IsCpu) && !context.IsCapturing);
         context.Enter();
     }
 

@@ -114,6 +114,61 @@ typedef enum ssm_activation {
     SSM_ACTIVATION_SILU = 1
 } ssm_activation;
 
+/** How a continuous system x' = A x + B u becomes one of steps: x_t = a_bar x_{t-1} + b_bar u_t. */
+typedef enum ssm_discretization {
+    /** Zero-order hold: a_bar = exp(dt A), b_bar = A^-1 (a_bar - I) B, its limit where A is singular. */
+    SSM_DISCRETIZATION_ZOH = 0,
+    /** (I - dt/2 A) a_bar = I + dt/2 A, (I - dt/2 A) b_bar = dt B. */
+    SSM_DISCRETIZATION_BILINEAR = 1,
+    /** a_bar = I + dt A, b_bar = dt B. */
+    SSM_DISCRETIZATION_EULER = 2,
+    /** (I - dt A) a_bar = I, (I - dt A) b_bar = dt B. */
+    SSM_DISCRETIZATION_BACKWARD_EULER = 3,
+    /** (I - alpha dt A) a_bar = I + (1 - alpha) dt A, (I - alpha dt A) b_bar = dt B, with alpha from 0 to 1. */
+    SSM_DISCRETIZATION_GENERALIZED_BILINEAR = 4,
+    /** a_bar = exp(dt A), b_bar = B: the input comes in impulses. Diagonal systems alone. */
+    SSM_DISCRETIZATION_DIRAC = 5,
+    /** a_bar over the time since the last input, b_bar over a fixed step. Diagonal systems alone. */
+    SSM_DISCRETIZATION_ASYNC = 6
+} ssm_discretization;
+
+/** What HiPPO's coefficients are measured by. */
+typedef enum ssm_hippo_measure {
+    /** Scaled Legendre: all of the past, evenly. */
+    SSM_HIPPO_LEGS = 0,
+    /** Translated Legendre: a window of the length 1 (in its unhalved form). */
+    SSM_HIPPO_LEGT = 1,
+    /** Translated Laguerre: the past with a weight that decays as exp(-time). */
+    SSM_HIPPO_LAGT = 2,
+    /** Truncated Fourier: a window of the length 2; N is even. */
+    SSM_HIPPO_FOUT = 3,
+    /** legt in the scaling of the Legendre memory unit: a window of the length 1. */
+    SSM_HIPPO_LMU = 4
+} ssm_hippo_measure;
+
+/** What was before the first sample that is projected. */
+typedef enum ssm_hippo_start {
+    /** Nothing: the coefficients were 0. */
+    SSM_HIPPO_START_ZERO = 0,
+    /** The first sample, forever. */
+    SSM_HIPPO_START_FIRST = 1
+} ssm_hippo_start;
+
+/** Eigenvalues that a diagonal system starts its training from (Gu et al. 2022, arXiv 2206.11893), n = 0 .. N-1 with N the
+ *  half that is given. */
+typedef enum ssm_diagonal_init {
+    /** -1/2 + i pi n. */
+    SSM_DIAGONAL_INIT_LIN = 0,
+    /** -1/2 + i 2N/pi (2N/(2n+1) - 1). */
+    SSM_DIAGONAL_INIT_INV = 1,
+    /** Those of the normal part of legs, ascending. */
+    SSM_DIAGONAL_INIT_LEGS = 2,
+    /** -(n+1). */
+    SSM_DIAGONAL_INIT_REAL = 3,
+    /** -1/2 + i (2n+1)^2 / pi. */
+    SSM_DIAGONAL_INIT_QUAD = 4
+} ssm_diagonal_init;
+
 /** One device, one stream, one workspace. One thread at a time; contexts are independent of each other. */
 typedef struct ssm_context ssm_context;
 /** A point in a context's stream. */
@@ -1084,6 +1139,345 @@ typedef struct ssm_causal_conv_backward_args {
 } ssm_causal_conv_backward_args;
 SSM_API int32_t ssm_causal_conv_backward(ssm_context* context, const ssm_causal_conv_backward_args* args);
 SSM_API int32_t ssm_causal_conv_backward_workspace(ssm_context* context, const ssm_causal_conv_backward_args* args,
+                                                   uint64_t* bytes);
+
+/* Set-up operations. Their tensors lie in host memory, whatever the device of the context; they run at once, and are not
+ * part of a capture. */
+
+/** The system c' = a c + b f of a measure (Gu et al. 2020, arXiv 2008.07669). */
+typedef struct ssm_hippo_matrix_args {
+    /** sizeof(ssm_hippo_matrix_args). */
+    uint32_t struct_size;
+    /** enum ssm_hippo_measure: which. */
+    int32_t measure;
+    /** out required (N,N): float32 or float64, on the host. */
+    const DLTensor* a;
+    /** out optional (N): the type of a, on the host. */
+    const DLTensor* b;
+} ssm_hippo_matrix_args;
+SSM_API int32_t ssm_hippo_matrix(ssm_context* context, const ssm_hippo_matrix_args* args);
+
+/** The system of a measure as A = V (diag(w) - sum_r p_r p_r^*) V^* with V unitary (Gu et al. 2021, arXiv 2111.00396): the
+ *  half with positive imaginary parts of w, ascending, N states of 2N; the other half are its conjugates. M = 2N. legs, lagt
+ *  and fout have rank 1, legt has rank 2, lmu has no such form. */
+typedef struct ssm_hippo_nplr_args {
+    /** sizeof(ssm_hippo_nplr_args). */
+    uint32_t struct_size;
+    /** enum ssm_hippo_measure: which. */
+    int32_t measure;
+    /** out required (N): complex64 or complex128, on the host; w. */
+    const DLTensor* eigenvalues;
+    /** out optional (R,N): the type of eigenvalues, on the host; rows beyond the rank are 0. */
+    const DLTensor* p;
+    /** out optional (N): the type of eigenvalues, on the host; V^* b. */
+    const DLTensor* b;
+    /** out optional (M,N): the type of eigenvalues, on the host; the columns of V. A row c of the dense system is c V here.
+     */
+    const DLTensor* v;
+} ssm_hippo_nplr_args;
+SSM_API int32_t ssm_hippo_nplr(ssm_context* context, const ssm_hippo_nplr_args* args);
+
+/** Eigenvalues and inputs that a diagonal system starts from. */
+typedef struct ssm_diagonal_initialize_args {
+    /** sizeof(ssm_diagonal_initialize_args). */
+    uint32_t struct_size;
+    /** enum ssm_diagonal_init: which. */
+    int32_t init;
+    /** out required (N): complex64 or complex128, on the host; half of the 2N states. */
+    const DLTensor* eigenvalues;
+    /** out optional (N): the type of eigenvalues, on the host; 1, and V^* b of the measure for legs. */
+    const DLTensor* b;
+} ssm_diagonal_initialize_args;
+SSM_API int32_t ssm_diagonal_initialize(ssm_context* context, const ssm_diagonal_initialize_args* args);
+
+/** The signal that coefficients stand for: f(x) = sum_n coefficients_n g_n(x), at points x from 0, the oldest, to 1, now.
+ *  legs: g_n = sqrt(2n+1) P_n(2x-1) over all of the past, legt the same over its window; lmu: P_n(1-2x). fout: 1,
+ *  sqrt(2) cos(pi k s), sqrt(2) sin(pi k s) with s = 2 (1-x). lagt: exp(-s/2) L_n(s) with s = window (1-x). */
+typedef struct ssm_hippo_reconstruct_args {
+    /** sizeof(ssm_hippo_reconstruct_args). */
+    uint32_t struct_size;
+    /** enum ssm_hippo_measure: which. */
+    int32_t measure;
+    /** How far back point 0 lies, in the measure's own time: lagt, whose past has no end, needs it; 0 for the others. */
+    double window;
+    /** in required (N) or (B,N): float32 or float64, on the host. */
+    const DLTensor* coefficients;
+    /** in required (L): the type of coefficients, on the host. */
+    const DLTensor* points;
+    /** out required (L) or (B,L): the type of coefficients, on the host. */
+    const DLTensor* f;
+} ssm_hippo_reconstruct_args;
+SSM_API int32_t ssm_hippo_reconstruct(ssm_context* context, const ssm_hippo_reconstruct_args* args);
+
+/** a_bar and b_bar of dense systems. zoh by the matrix exponential, right for singular a. */
+typedef struct ssm_discretize_dense_args {
+    /** sizeof(ssm_discretize_dense_args). */
+    uint32_t struct_size;
+    /** enum ssm_discretization: any but dirac and async. */
+    int32_t discretization;
+    /** Of the generalized bilinear rule, 0 to 1; 0 otherwise. */
+    double alpha;
+    /** in required (H,N,N): float32 or float64, on the host. */
+    const DLTensor* a;
+    /** in required (H,N): the type of a, on the host. */
+    const DLTensor* b;
+    /** in required (H): the type of a, on the host; positive. */
+    const DLTensor* dt;
+    /** out required (H,N,N): the type of a, on the host. */
+    const DLTensor* a_bar;
+    /** out optional (H,N): the type of a, on the host. */
+    const DLTensor* b_bar;
+} ssm_discretize_dense_args;
+SSM_API int32_t ssm_discretize_dense(ssm_context* context, const ssm_discretize_dense_args* args);
+
+/** c_tilde = c (I - a_bar^length) of the system A = diag(eigenvalues) - sum_r p_r p_r^*, discretised by the bilinear rule:
+ *  what dplr_kernel of that length works with. */
+typedef struct ssm_dplr_to_tilde_args {
+    /** sizeof(ssm_dplr_to_tilde_args). */
+    uint32_t struct_size;
+    /** bool: the N states given are half of 2N, the rest are their conjugates. */
+    int32_t conjugate_pairs;
+    /** Steps of the kernel, at least 1. */
+    int64_t length;
+    /** in required (H,N): complex64 or complex128, on the host. */
+    const DLTensor* eigenvalues;
+    /** in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4. */
+    const DLTensor* p;
+    /** in required (H): the real type of eigenvalues, on the host; positive. */
+    const DLTensor* dt;
+    /** in required (H,N): the type of eigenvalues, on the host. */
+    const DLTensor* c;
+    /** out required (H,N) inplace c: the type of eigenvalues, on the host. */
+    const DLTensor* c_tilde;
+} ssm_dplr_to_tilde_args;
+SSM_API int32_t ssm_dplr_to_tilde(ssm_context* context, const ssm_dplr_to_tilde_args* args);
+
+/** The way back: c = c_tilde (I - a_bar^length)^-1, as the recurrence takes it. */
+typedef struct ssm_dplr_from_tilde_args {
+    /** sizeof(ssm_dplr_from_tilde_args). */
+    uint32_t struct_size;
+    /** bool: the N states given are half of 2N, the rest are their conjugates. */
+    int32_t conjugate_pairs;
+    /** Steps of the kernel that c_tilde belongs to, at least 1. */
+    int64_t length;
+    /** in required (H,N): complex64 or complex128, on the host. */
+    const DLTensor* eigenvalues;
+    /** in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4. */
+    const DLTensor* p;
+    /** in required (H): the real type of eigenvalues, on the host; positive. */
+    const DLTensor* dt;
+    /** in required (H,N): the type of eigenvalues, on the host. */
+    const DLTensor* c_tilde;
+    /** out required (H,N) inplace c_tilde: the type of eigenvalues, on the host. */
+    const DLTensor* c;
+} ssm_dplr_from_tilde_args;
+SSM_API int32_t ssm_dplr_from_tilde(ssm_context* context, const ssm_dplr_from_tilde_args* args);
+
+/** The c_tilde of twice the length: c_tilde (I + a_bar^length). */
+typedef struct ssm_dplr_double_length_args {
+    /** sizeof(ssm_dplr_double_length_args). */
+    uint32_t struct_size;
+    /** bool: the N states given are half of 2N, the rest are their conjugates. */
+    int32_t conjugate_pairs;
+    /** Steps of the kernel that c_tilde belongs to, at least 1. */
+    int64_t length;
+    /** in required (H,N): complex64 or complex128, on the host. */
+    const DLTensor* eigenvalues;
+    /** in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4. */
+    const DLTensor* p;
+    /** in required (H): the real type of eigenvalues, on the host; positive. */
+    const DLTensor* dt;
+    /** in required (H,N): the type of eigenvalues, on the host. */
+    const DLTensor* c_tilde;
+    /** out required (H,N) inplace c_tilde: the type of eigenvalues, on the host; of the length 2 length. */
+    const DLTensor* c_doubled;
+} ssm_dplr_double_length_args;
+SSM_API int32_t ssm_dplr_double_length(ssm_context* context, const ssm_dplr_double_length_args* args);
+
+/* Operations on the context's device. */
+
+/** The coefficients of a signal after each of its steps, c_t = a_bar c_{t-1} + b_bar f_t. legs varies with time, as its
+ *  measure is all of the past: step k = 1, 2, .. takes A/k and B/k (after SSM_HIPPO_START_FIRST the second one is k = 1), at
+ *  timestamps A (t_k - t_{k-1}) / t_k and the same of B, and N operations. The sliding measures take one dt, and
+ *  N^2 operations for a step. Splitting a signal, with steps_before and the states, gives what one call gives. */
+typedef struct ssm_hippo_project_args {
+    /** sizeof(ssm_hippo_project_args). */
+    uint32_t struct_size;
+    /** enum ssm_hippo_measure: which. */
+    int32_t measure;
+    /** enum ssm_discretization: any but dirac and async; legs not zoh either, which takes N^2 operations. */
+    int32_t discretization;
+    /** enum ssm_hippo_start: what holds where there is no initial_state. */
+    int32_t start;
+    /** Of the generalized bilinear rule, 0 to 1; 0 otherwise. */
+    double alpha;
+    /** The step of a sliding measure in its own time, positive; 0 for legs. */
+    double dt;
+    /** When the last step before this call was, with timestamps; 0 where there was none. */
+    double time_before;
+    /** Steps of the signal before this call, of legs without timestamps. */
+    int64_t steps_before;
+    /** in required (L) or (B,L): float32 or float64; the signals. */
+    const DLTensor* f;
+    /** in optional (L): the type of f, legs alone: when each sample was taken. They ascend from time_before on, and are
+     * positive but for the first one of SSM_HIPPO_START_FIRST. */
+    const DLTensor* timestamps;
+    /** in optional (N) or (B,N): the type of f; the coefficients before the first step. */
+    const DLTensor* initial_state;
+    /** out required (L,N) or (B,L,N): the type of f. */
+    const DLTensor* coefficients;
+    /** out optional (N) or (B,N): the type of f; the coefficients after the last step. */
+    const DLTensor* last_state;
+} ssm_hippo_project_args;
+SSM_API int32_t ssm_hippo_project(ssm_context* context, const ssm_hippo_project_args* args);
+SSM_API int32_t ssm_hippo_project_workspace(ssm_context* context, const ssm_hippo_project_args* args, uint64_t* bytes);
+
+/** k_l = c a_bar^l b_bar of dense systems, by repeated squaring, in double inside. */
+typedef struct ssm_dense_kernel_args {
+    /** sizeof(ssm_dense_kernel_args). */
+    uint32_t struct_size;
+    /** enum ssm_discretization: any but dirac and async. */
+    int32_t discretization;
+    /** Of the generalized bilinear rule, 0 to 1; 0 otherwise. */
+    double alpha;
+    /** in required (H,N,N): float32 or float64. */
+    const DLTensor* a;
+    /** in required (H,N): the type of a. */
+    const DLTensor* b;
+    /** in required (H,N): the type of a. */
+    const DLTensor* c;
+    /** in required (H): the type of a; positive. */
+    const DLTensor* dt;
+    /** out required (H,L): the type of a. */
+    const DLTensor* k;
+} ssm_dense_kernel_args;
+SSM_API int32_t ssm_dense_kernel(ssm_context* context, const ssm_dense_kernel_args* args);
+SSM_API int32_t ssm_dense_kernel_workspace(ssm_context* context, const ssm_dense_kernel_args* args, uint64_t* bytes);
+
+/** x_t = a_bar x_{t-1} + b_bar u_t; y_t = c x_t + d u_t. */
+typedef struct ssm_dense_ssm_args {
+    /** sizeof(ssm_dense_ssm_args). */
+    uint32_t struct_size;
+    /** enum ssm_discretization: any but dirac and async. */
+    int32_t discretization;
+    /** Of the generalized bilinear rule, 0 to 1; 0 otherwise. */
+    double alpha;
+    /** in required (H,N,N): float32 or float64. */
+    const DLTensor* a;
+    /** in required (H,N): the type of a. */
+    const DLTensor* b;
+    /** in required (H,N): the type of a. */
+    const DLTensor* c;
+    /** in required (H): the type of a; positive. */
+    const DLTensor* dt;
+    /** in required (B,H,L): the type of a. */
+    const DLTensor* u;
+    /** in optional (H): the type of a; the skip connection, zero if absent. */
+    const DLTensor* d;
+    /** in optional (R,H,N): the type of a; zero if absent. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, where packed sequences start and end. */
+    const DLTensor* cu_seqlens;
+    /** out required (B,H,L) inplace u: the type of a. */
+    const DLTensor* y;
+    /** out optional (R,H,N): the type of a. */
+    const DLTensor* last_state;
+} ssm_dense_ssm_args;
+SSM_API int32_t ssm_dense_ssm(ssm_context* context, const ssm_dense_ssm_args* args);
+SSM_API int32_t ssm_dense_ssm_workspace(ssm_context* context, const ssm_dense_ssm_args* args, uint64_t* bytes);
+
+/** x_t = a_bar x_{t-1} + b_bar u_t; y_t = Re(c x_t) + d u_t, with A = diag(eigenvalues) - sum_r p_r p_r^* and the bilinear
+ *  rule, in N operations for a step. With pairs x is half of the 2N states. */
+typedef struct ssm_dplr_ssm_args {
+    /** sizeof(ssm_dplr_ssm_args). */
+    uint32_t struct_size;
+    /** bool: the N states given are half of 2N, the rest are their conjugates. */
+    int32_t conjugate_pairs;
+    /** in required (H,N): complex64 or complex128. */
+    const DLTensor* eigenvalues;
+    /** in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4. */
+    const DLTensor* p;
+    /** in required (H,N): the type of eigenvalues. */
+    const DLTensor* b;
+    /** in required (H,N): the type of eigenvalues. */
+    const DLTensor* c;
+    /** in required (H): the real type of eigenvalues; positive. */
+    const DLTensor* dt;
+    /** in required (B,H,L): the real type of eigenvalues. */
+    const DLTensor* u;
+    /** in optional (H): the real type of eigenvalues; the skip connection, zero if absent. */
+    const DLTensor* d;
+    /** in optional (R,H,N): the type of eigenvalues; zero if absent. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, where packed sequences start and end. */
+    const DLTensor* cu_seqlens;
+    /** out required (B,H,L) inplace u: the real type of eigenvalues. */
+    const DLTensor* y;
+    /** out optional (R,H,N): the type of eigenvalues. */
+    const DLTensor* last_state;
+} ssm_dplr_ssm_args;
+SSM_API int32_t ssm_dplr_ssm(ssm_context* context, const ssm_dplr_ssm_args* args);
+SSM_API int32_t ssm_dplr_ssm_workspace(ssm_context* context, const ssm_dplr_ssm_args* args, uint64_t* bytes);
+
+/** S4's kernel k_l = Re(c a_bar^l b_bar), l < L, of that system by its generating function at the roots of unity (Gu et al.
+ *  2021, arXiv 2111.00396, appendix C.3). An eigenvalue of exactly 0 has no value at frequency 0 and is an error. */
+typedef struct ssm_dplr_kernel_args {
+    /** sizeof(ssm_dplr_kernel_args). */
+    uint32_t struct_size;
+    /** bool: the N states given are half of 2N, the rest are their conjugates. */
+    int32_t conjugate_pairs;
+    /** bool: c is c_tilde, c (I - a_bar^L). Otherwise that is computed, by powers of a matrix of 2N rows. */
+    int32_t c_is_tilde;
+    /** in required (H,N): complex64 or complex128; the real parts are at most 0. */
+    const DLTensor* eigenvalues;
+    /** in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4. */
+    const DLTensor* p;
+    /** in required (H,N): the type of eigenvalues. */
+    const DLTensor* b;
+    /** in required (H,N): the type of eigenvalues. */
+    const DLTensor* c;
+    /** in required (H): the real type of eigenvalues; positive. */
+    const DLTensor* dt;
+    /** out required (H,L): the real type of eigenvalues. */
+    const DLTensor* k;
+} ssm_dplr_kernel_args;
+SSM_API int32_t ssm_dplr_kernel(ssm_context* context, const ssm_dplr_kernel_args* args);
+SSM_API int32_t ssm_dplr_kernel_workspace(ssm_context* context, const ssm_dplr_kernel_args* args, uint64_t* bytes);
+
+/** Gradients of dplr_kernel. For complex x, grad_x is dL/dRe(x) + i dL/dIm(x). Where c_is_tilde, it is c_tilde that is held
+ *  and has the gradient, as it is what models train. */
+typedef struct ssm_dplr_kernel_backward_args {
+    /** sizeof(ssm_dplr_kernel_backward_args). */
+    uint32_t struct_size;
+    /** bool: as in the forward call. */
+    int32_t conjugate_pairs;
+    /** bool: as in the forward call. */
+    int32_t c_is_tilde;
+    /** in required (H,N): complex64 or complex128. */
+    const DLTensor* eigenvalues;
+    /** in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4. */
+    const DLTensor* p;
+    /** in required (H,N): the type of eigenvalues. */
+    const DLTensor* b;
+    /** in required (H,N): the type of eigenvalues. */
+    const DLTensor* c;
+    /** in required (H): the real type of eigenvalues; positive. */
+    const DLTensor* dt;
+    /** in required (H,L): the real type of eigenvalues. */
+    const DLTensor* grad_k;
+    /** out optional (H,N): the type of eigenvalues. */
+    const DLTensor* grad_eigenvalues;
+    /** out optional (H,D,N): the type of eigenvalues. */
+    const DLTensor* grad_p;
+    /** out optional (H,N): the type of eigenvalues. */
+    const DLTensor* grad_b;
+    /** out optional (H,N): the type of eigenvalues. */
+    const DLTensor* grad_c;
+    /** out optional (H): the real type of eigenvalues. */
+    const DLTensor* grad_dt;
+} ssm_dplr_kernel_backward_args;
+SSM_API int32_t ssm_dplr_kernel_backward(ssm_context* context, const ssm_dplr_kernel_backward_args* args);
+SSM_API int32_t ssm_dplr_kernel_backward_workspace(ssm_context* context, const ssm_dplr_kernel_backward_args* args,
                                                    uint64_t* bytes);
 
 #ifdef __cplusplus

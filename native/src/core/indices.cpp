@@ -1,6 +1,7 @@
 #include "core/indices.h"
 
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <vector>
 
@@ -163,6 +164,68 @@ void check_finite(ssm_context& context, const Tensor& tensor) {
                 const std::string index = values.rank == 2 ? std::to_string(row) + "," + column : column;
                 fail_argument((std::string(values.name) + "[" + index + "]").c_str(), "a finite number",
                               scalars.bad_part(element));
+            }
+    });
+}
+
+namespace {
+
+// The real number, or part of a complex one, at an address, of a type of `size` bytes.
+double number_at(const char* address, int64_t size) {
+    double value;
+    float narrow;
+    if (size == 8) {
+        std::memcpy(&value, address, sizeof value);
+    } else {
+        std::memcpy(&narrow, address, sizeof narrow);
+        value = narrow;
+    }
+    return value;
+}
+
+std::string text_of(double value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", value);
+    return text;
+}
+
+} // namespace
+
+void expect_positive(const Tensor& tensor) {
+    for (int64_t i = 0; i < tensor.count; ++i) {
+        const double value = number_at(tensor.data + i * tensor.strides[0] * tensor.element_size, tensor.element_size);
+        if (!(value > 0) || !std::isfinite(value))
+            fail_argument(position(tensor.name, i).c_str(), "a positive number", text_of(value));
+    }
+}
+
+void check_positive(ssm_context& context, const Tensor& tensor) {
+    check_values(context, tensor, [](const Tensor& values) { expect_positive(values); });
+}
+
+void check_ascending(ssm_context& context, const Tensor& tensor, double before, bool from_start) {
+    check_values(context, tensor, [=](const Tensor& values) {
+        double previous = before;
+        for (int64_t i = 0; i < values.count; ++i) {
+            const double value = number_at(values.data + i * values.strides[0] * values.element_size, values.element_size);
+            if (!std::isfinite(value) || !(value > previous || (i == 0 && from_start && value >= 0)))
+                fail_argument(position(values.name, i).c_str(), "a time after " + text_of(previous), text_of(value));
+            previous = value;
+        }
+    });
+}
+
+void check_nonzero(ssm_context& context, const Tensor& tensor) {
+    check_values(context, tensor, [](const Tensor& values) {
+        const int64_t size = values.element_size / 2;
+        for (int64_t row = 0; row < values.shape[0]; ++row)
+            for (int64_t i = 0; i < values.shape[1]; ++i) {
+                const char* const at = values.data + (row * values.strides[0] + i * values.strides[1]) * values.element_size;
+                const double re = number_at(at, size), im = number_at(at + size, size);
+                if (std::isfinite(re) && std::isfinite(im) && (re != 0 || im != 0))
+                    continue;
+                fail_argument((std::string(values.name) + "[" + std::to_string(row) + "," + std::to_string(i) + "]").c_str(),
+                              "a finite number that is not 0", text_of(re) + (im < 0 ? "" : "+") + text_of(im) + "i");
             }
     });
 }

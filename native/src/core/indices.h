@@ -19,4 +19,14 @@ void check_slots(ssm_context& context, const Tensor& slots, int64_t rows);
 // A tensor of rank 1 or 2 without infinities and NaN.
 void check_finite(ssm_context& context, const Tensor& tensor);
 
+// Step sizes (H): positive and finite. The first looks at once at a tensor on the host.
+void expect_positive(const Tensor& tensor);
+void check_positive(ssm_context& context, const Tensor& tensor);
+
+// Times (L): each after the one before, the first after `before`, or with `from_start` at 0 or later.
+void check_ascending(ssm_context& context, const Tensor& tensor, double before, bool from_start);
+
+// Complex eigenvalues (H,N): finite and none of them 0.
+void check_nonzero(ssm_context& context, const Tensor& tensor);
+
 } // namespace ssm

@@ -165,7 +165,9 @@ const Tensor& Contract::add(const char* name, const DLTensor* given, bool requir
         fail_argument(name, "a tensor", "NULL");
     Tensor& view = tensors[count++];
     make_view(view, name, given, is_output, purpose);
-    if (given)
+    if (given && is_on_host)
+        expect_host(name, *given);
+    else if (given)
         context.expect_device(name, *given);
     return view;
 }
@@ -255,6 +257,12 @@ void expect_type(const Tensor& tensor, std::initializer_list<DataType> types) {
 void expect_storage_type(const Tensor& tensor) {
     expect_type(tensor, {DataType::float32, DataType::float64, DataType::complex64, DataType::complex128, DataType::float16,
                          DataType::bfloat16});
+}
+
+void expect_host(const char* name, const DLTensor& tensor) {
+    const int32_t type = device_type_of(tensor);
+    if (type != kDLCPU && type != kDLCUDAHost)
+        fail_argument(name, "a tensor in host memory", "one on " + name_of_device(type, tensor.device.device_id));
 }
 
 int32_t device_type_of(const DLTensor& tensor) {

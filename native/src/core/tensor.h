@@ -49,6 +49,8 @@ enum class Purpose { run, query };
 class Contract {
   public:
     Contract(const ssm_context& context, Purpose purpose) : context(context), purpose(purpose) {}
+    // Of a set-up operation: all tensors lie in host memory, whatever the context's device.
+    static Contract on_host(const ssm_context& context) { return Contract(context, Purpose::run, true); }
     Contract(const Contract&) = delete;
 
     const Tensor& input(const char* name, const DLTensor* given) { return add(name, given, true, false); }
@@ -67,9 +69,12 @@ class Contract {
     static constexpr int max_tensors = 48;
     const ssm_context& context;
     const Purpose purpose;
+    const bool is_on_host = false;
     int count = 0;
     Tensor tensors[max_tensors];
 
+    Contract(const ssm_context& context, Purpose purpose, bool is_on_host)
+        : context(context), purpose(purpose), is_on_host(is_on_host) {}
     const Tensor& add(const char* name, const DLTensor* given, bool required, bool is_output);
 };
 
@@ -83,6 +88,8 @@ void expect_shape(const Tensor& tensor, const int64_t* shape, int32_t rank);
 void expect_type(const Tensor& tensor, DataType type);
 void expect_type(const Tensor& tensor, std::initializer_list<DataType> types);
 void expect_storage_type(const Tensor& tensor); // the six that the header names
+
+void expect_host(const char* name, const DLTensor& tensor);
 
 // Throws if an output shares memory with another tensor, or with itself.
 void expect_apart(const Tensor& output);

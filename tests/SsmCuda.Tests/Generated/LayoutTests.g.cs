@@ -562,4 +562,224 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_causal_conv_backward_args.grad_post_gate", (byte*)&value.GradPostGate - (byte*)&value);
         Layout.Check("ssm_causal_conv_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
     }
+
+    [Test]
+    public void SsmHippoMatrixArgs()
+    {
+        SsmHippoMatrixArgs value = default;
+        Layout.Check("ssm_hippo_matrix_args", sizeof(SsmHippoMatrixArgs));
+        Layout.Check("ssm_hippo_matrix_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_hippo_matrix_args.measure", (byte*)&value.Measure - (byte*)&value);
+        Layout.Check("ssm_hippo_matrix_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_hippo_matrix_args.b", (byte*)&value.B - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmHippoNplrArgs()
+    {
+        SsmHippoNplrArgs value = default;
+        Layout.Check("ssm_hippo_nplr_args", sizeof(SsmHippoNplrArgs));
+        Layout.Check("ssm_hippo_nplr_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_hippo_nplr_args.measure", (byte*)&value.Measure - (byte*)&value);
+        Layout.Check("ssm_hippo_nplr_args.eigenvalues", (byte*)&value.Eigenvalues - (byte*)&value);
+        Layout.Check("ssm_hippo_nplr_args.p", (byte*)&value.P - (byte*)&value);
+        Layout.Check("ssm_hippo_nplr_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_hippo_nplr_args.v", (byte*)&value.V - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDiagonalInitializeArgs()
+    {
+        SsmDiagonalInitializeArgs value = default;
+        Layout.Check("ssm_diagonal_initialize_args", sizeof(SsmDiagonalInitializeArgs));
+        Layout.Check("ssm_diagonal_initialize_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_diagonal_initialize_args.init", (byte*)&value.Init - (byte*)&value);
+        Layout.Check("ssm_diagonal_initialize_args.eigenvalues", (byte*)&value.Eigenvalues - (byte*)&value);
+        Layout.Check("ssm_diagonal_initialize_args.b", (byte*)&value.B - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmHippoReconstructArgs()
+    {
+        SsmHippoReconstructArgs value = default;
+        Layout.Check("ssm_hippo_reconstruct_args", sizeof(SsmHippoReconstructArgs));
+        Layout.Check("ssm_hippo_reconstruct_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_hippo_reconstruct_args.measure", (byte*)&value.Measure - (byte*)&value);
+        Layout.Check("ssm_hippo_reconstruct_args.window", (byte*)&value.Window - (byte*)&value);
+        Layout.Check("ssm_hippo_reconstruct_args.coefficients", (byte*)&value.Coefficients - (byte*)&value);
+        Layout.Check("ssm_hippo_reconstruct_args.points", (byte*)&value.Points - (byte*)&value);
+        Layout.Check("ssm_hippo_reconstruct_args.f", (byte*)&value.F - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDiscretizeDenseArgs()
+    {
+        SsmDiscretizeDenseArgs value = default;
+        Layout.Check("ssm_discretize_dense_args", sizeof(SsmDiscretizeDenseArgs));
+        Layout.Check("ssm_discretize_dense_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_discretize_dense_args.discretization", (byte*)&value.Discretization - (byte*)&value);
+        Layout.Check("ssm_discretize_dense_args.alpha", (byte*)&value.Alpha - (byte*)&value);
+        Layout.Check("ssm_discretize_dense_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_discretize_dense_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_discretize_dense_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_discretize_dense_args.a_bar", (byte*)&value.ABar - (byte*)&value);
+        Layout.Check("ssm_discretize_dense_args.b_bar", (byte*)&value.BBar - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDplrToTildeArgs()
+    {
+        SsmDplrToTildeArgs value = default;
+        Layout.Check("ssm_dplr_to_tilde_args", sizeof(SsmDplrToTildeArgs));
+        Layout.Check("ssm_dplr_to_tilde_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_dplr_to_tilde_args.conjugate_pairs", (byte*)&value.ConjugatePairs - (byte*)&value);
+        Layout.Check("ssm_dplr_to_tilde_args.length", (byte*)&value.Length - (byte*)&value);
+        Layout.Check("ssm_dplr_to_tilde_args.eigenvalues", (byte*)&value.Eigenvalues - (byte*)&value);
+        Layout.Check("ssm_dplr_to_tilde_args.p", (byte*)&value.P - (byte*)&value);
+        Layout.Check("ssm_dplr_to_tilde_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_dplr_to_tilde_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_dplr_to_tilde_args.c_tilde", (byte*)&value.CTilde - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDplrFromTildeArgs()
+    {
+        SsmDplrFromTildeArgs value = default;
+        Layout.Check("ssm_dplr_from_tilde_args", sizeof(SsmDplrFromTildeArgs));
+        Layout.Check("ssm_dplr_from_tilde_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_dplr_from_tilde_args.conjugate_pairs", (byte*)&value.ConjugatePairs - (byte*)&value);
+        Layout.Check("ssm_dplr_from_tilde_args.length", (byte*)&value.Length - (byte*)&value);
+        Layout.Check("ssm_dplr_from_tilde_args.eigenvalues", (byte*)&value.Eigenvalues - (byte*)&value);
+        Layout.Check("ssm_dplr_from_tilde_args.p", (byte*)&value.P - (byte*)&value);
+        Layout.Check("ssm_dplr_from_tilde_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_dplr_from_tilde_args.c_tilde", (byte*)&value.CTilde - (byte*)&value);
+        Layout.Check("ssm_dplr_from_tilde_args.c", (byte*)&value.C - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDplrDoubleLengthArgs()
+    {
+        SsmDplrDoubleLengthArgs value = default;
+        Layout.Check("ssm_dplr_double_length_args", sizeof(SsmDplrDoubleLengthArgs));
+        Layout.Check("ssm_dplr_double_length_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_dplr_double_length_args.conjugate_pairs", (byte*)&value.ConjugatePairs - (byte*)&value);
+        Layout.Check("ssm_dplr_double_length_args.length", (byte*)&value.Length - (byte*)&value);
+        Layout.Check("ssm_dplr_double_length_args.eigenvalues", (byte*)&value.Eigenvalues - (byte*)&value);
+        Layout.Check("ssm_dplr_double_length_args.p", (byte*)&value.P - (byte*)&value);
+        Layout.Check("ssm_dplr_double_length_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_dplr_double_length_args.c_tilde", (byte*)&value.CTilde - (byte*)&value);
+        Layout.Check("ssm_dplr_double_length_args.c_doubled", (byte*)&value.CDoubled - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmHippoProjectArgs()
+    {
+        SsmHippoProjectArgs value = default;
+        Layout.Check("ssm_hippo_project_args", sizeof(SsmHippoProjectArgs));
+        Layout.Check("ssm_hippo_project_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.measure", (byte*)&value.Measure - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.discretization", (byte*)&value.Discretization - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.start", (byte*)&value.Start - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.alpha", (byte*)&value.Alpha - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.time_before", (byte*)&value.TimeBefore - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.steps_before", (byte*)&value.StepsBefore - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.f", (byte*)&value.F - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.timestamps", (byte*)&value.Timestamps - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.coefficients", (byte*)&value.Coefficients - (byte*)&value);
+        Layout.Check("ssm_hippo_project_args.last_state", (byte*)&value.LastState - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDenseKernelArgs()
+    {
+        SsmDenseKernelArgs value = default;
+        Layout.Check("ssm_dense_kernel_args", sizeof(SsmDenseKernelArgs));
+        Layout.Check("ssm_dense_kernel_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_dense_kernel_args.discretization", (byte*)&value.Discretization - (byte*)&value);
+        Layout.Check("ssm_dense_kernel_args.alpha", (byte*)&value.Alpha - (byte*)&value);
+        Layout.Check("ssm_dense_kernel_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_dense_kernel_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_dense_kernel_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_dense_kernel_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_dense_kernel_args.k", (byte*)&value.K - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDenseSsmArgs()
+    {
+        SsmDenseSsmArgs value = default;
+        Layout.Check("ssm_dense_ssm_args", sizeof(SsmDenseSsmArgs));
+        Layout.Check("ssm_dense_ssm_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.discretization", (byte*)&value.Discretization - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.alpha", (byte*)&value.Alpha - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.u", (byte*)&value.U - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.y", (byte*)&value.Y - (byte*)&value);
+        Layout.Check("ssm_dense_ssm_args.last_state", (byte*)&value.LastState - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDplrSsmArgs()
+    {
+        SsmDplrSsmArgs value = default;
+        Layout.Check("ssm_dplr_ssm_args", sizeof(SsmDplrSsmArgs));
+        Layout.Check("ssm_dplr_ssm_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.conjugate_pairs", (byte*)&value.ConjugatePairs - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.eigenvalues", (byte*)&value.Eigenvalues - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.p", (byte*)&value.P - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.u", (byte*)&value.U - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.y", (byte*)&value.Y - (byte*)&value);
+        Layout.Check("ssm_dplr_ssm_args.last_state", (byte*)&value.LastState - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDplrKernelArgs()
+    {
+        SsmDplrKernelArgs value = default;
+        Layout.Check("ssm_dplr_kernel_args", sizeof(SsmDplrKernelArgs));
+        Layout.Check("ssm_dplr_kernel_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_args.conjugate_pairs", (byte*)&value.ConjugatePairs - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_args.c_is_tilde", (byte*)&value.CIsTilde - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_args.eigenvalues", (byte*)&value.Eigenvalues - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_args.p", (byte*)&value.P - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_args.k", (byte*)&value.K - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDplrKernelBackwardArgs()
+    {
+        SsmDplrKernelBackwardArgs value = default;
+        Layout.Check("ssm_dplr_kernel_backward_args", sizeof(SsmDplrKernelBackwardArgs));
+        Layout.Check("ssm_dplr_kernel_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.conjugate_pairs", (byte*)&value.ConjugatePairs - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.c_is_tilde", (byte*)&value.CIsTilde - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.eigenvalues", (byte*)&value.Eigenvalues - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.p", (byte*)&value.P - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.grad_k", (byte*)&value.GradK - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.grad_eigenvalues", (byte*)&value.GradEigenvalues - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.grad_p", (byte*)&value.GradP - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.grad_b", (byte*)&value.GradB - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.grad_c", (byte*)&value.GradC - (byte*)&value);
+        Layout.Check("ssm_dplr_kernel_backward_args.grad_dt", (byte*)&value.GradDt - (byte*)&value);
+    }
 }

@@ -56,7 +56,13 @@ const char* name_of(Operation operation) {
                                         "mamba3_update",
                                         "causal_conv",
                                         "causal_conv_plan",
-                                        "causal_conv_backward"};
+                                        "causal_conv_backward",
+                                        "hippo_project",
+                                        "dense_kernel",
+                                        "dense_ssm",
+                                        "dplr_ssm",
+                                        "dplr_kernel",
+                                        "dplr_kernel_backward"};
     return names[static_cast<int>(operation)];
 }
 
@@ -78,6 +84,9 @@ std::string Problem::describe() const {
         text << " chunk " << chunk_size;
     if (dt_min != 0 || dt_max != 0)
         text << " limits " << dt_min << ".." << dt_max;
+    if (measure || discretization || start || alpha != 0)
+        text << " measure " << measure << " discretization " << discretization << " alpha " << alpha << " start " << start;
+    text << (conjugate_pairs ? " pairs" : "") << (c_is_tilde ? " tilde" : "");
     if (norm_before_gate)
         text << " norm before gate";
     if (group_size)
@@ -256,6 +265,8 @@ const char* main_output(Operation operation) {
     case Operation::gated_rms_norm:
     case Operation::mamba3:
     case Operation::mamba3_update:
+    case Operation::dense_ssm:
+    case Operation::dplr_ssm:
         return "y";
     case Operation::rms_norm_backward:
     case Operation::gated_rms_norm_backward:
@@ -334,6 +345,37 @@ void set_mamba3_sequence_inputs(Args& args, const Problem& problem, const At& at
     args.initial_b = at("initial_b");
     args.initial_x = at("initial_x");
     args.cu_seqlens = at("cu_seqlens");
+}
+
+// What the operations of S4 take.
+template <class Args, class At>
+void set_dense_inputs(Args& args, const Problem& problem, const At& at) {
+    args.struct_size = sizeof args;
+    args.discretization = problem.discretization;
+    args.alpha = problem.alpha;
+    args.a = at("a");
+    args.b = at("b");
+    args.c = at("c");
+    args.dt = at("dt");
+}
+template <class Args, class At>
+void set_dplr_inputs(Args& args, const Problem& problem, const At& at) {
+    args.struct_size = sizeof args;
+    args.conjugate_pairs = problem.conjugate_pairs;
+    args.eigenvalues = at("eigenvalues");
+    args.p = at("p");
+    args.b = at("b");
+    args.c = at("c");
+    args.dt = at("dt");
+}
+template <class Args, class At>
+void set_recurrence(Args& args, const At& at) {
+    args.u = at("u");
+    args.d = at("d");
+    args.initial_state = at("initial_state");
+    args.cu_seqlens = at("cu_seqlens");
+    args.y = at("y");
+    args.last_state = at("last_state");
 }
 
 } // namespace
@@ -581,6 +623,60 @@ int32_t Call::with_args(Run run) {
         args.slots = at("slots");
         args.y = at("y");
         return run(ssm_mamba3_update, ssm_mamba3_update_workspace, args);
+    }
+    case Operation::hippo_project: {
+        ssm_hippo_project_args args{};
+        args.struct_size = sizeof args;
+        args.measure = problem.measure;
+        args.discretization = problem.discretization;
+        args.start = problem.start;
+        args.alpha = problem.alpha;
+        args.dt = problem.step;
+        args.time_before = problem.time_before;
+        args.steps_before = problem.steps_before;
+        args.f = at("f");
+        args.timestamps = at("timestamps");
+        args.initial_state = at("initial_state");
+        args.coefficients = at("coefficients");
+        args.last_state = at("last_state");
+        return run(ssm_hippo_project, ssm_hippo_project_workspace, args);
+    }
+    case Operation::dense_kernel: {
+        ssm_dense_kernel_args args{};
+        set_dense_inputs(args, problem, at);
+        args.k = at("k");
+        return run(ssm_dense_kernel, ssm_dense_kernel_workspace, args);
+    }
+    case Operation::dense_ssm: {
+        ssm_dense_ssm_args args{};
+        set_dense_inputs(args, problem, at);
+        set_recurrence(args, at);
+        return run(ssm_dense_ssm, ssm_dense_ssm_workspace, args);
+    }
+    case Operation::dplr_ssm: {
+        ssm_dplr_ssm_args args{};
+        set_dplr_inputs(args, problem, at);
+        set_recurrence(args, at);
+        return run(ssm_dplr_ssm, ssm_dplr_ssm_workspace, args);
+    }
+    case Operation::dplr_kernel: {
+        ssm_dplr_kernel_args args{};
+        set_dplr_inputs(args, problem, at);
+        args.c_is_tilde = problem.c_is_tilde;
+        args.k = at("k");
+        return run(ssm_dplr_kernel, ssm_dplr_kernel_workspace, args);
+    }
+    case Operation::dplr_kernel_backward: {
+        ssm_dplr_kernel_backward_args args{};
+        set_dplr_inputs(args, problem, at);
+        args.c_is_tilde = problem.c_is_tilde;
+        args.grad_k = at("grad_k");
+        args.grad_eigenvalues = at("grad_eigenvalues");
+        args.grad_p = at("grad_p");
+        args.grad_b = at("grad_b");
+        args.grad_c = at("grad_c");
+        args.grad_dt = at("grad_dt");
+        return run(ssm_dplr_kernel_backward, ssm_dplr_kernel_backward_workspace, args);
     }
     case Operation::causal_conv1d_update: {
         ssm_causal_conv1d_update_args args{};

@@ -72,7 +72,13 @@ enum class Operation {
     mamba3_update,
     causal_conv,
     causal_conv_plan,
-    causal_conv_backward
+    causal_conv_backward,
+    hippo_project,
+    dense_kernel,
+    dense_ssm,
+    dplr_ssm,
+    dplr_kernel,
+    dplr_kernel_backward
 };
 const char* name_of(Operation operation);
 
@@ -89,6 +95,10 @@ struct Problem {
     ssm_combine combine = SSM_COMBINE_ADD;
     int64_t chunk_size = 0;
     double dt_min = 0, dt_max = 0;
+    int32_t measure = 0, discretization = 0, start = 0;
+    double alpha = 0, step = 0, time_before = 0; // step: dt of hippo_project
+    int64_t steps_before = 0;
+    bool conjugate_pairs = false, c_is_tilde = false;
     std::map<std::string, Tensor> inputs;
     std::map<std::string, Tensor> outputs; // what is asked for: type and shape; the values do not matter
     std::map<std::string, View> views;     // compact where not named

@@ -1,6 +1,7 @@
 #include "support/reference.h"
 
 #include "support/sequence_ids.h"
+#include "support/state_space.h"
 #include "support/state_update.h"
 
 #include <gtest/gtest.h>
@@ -1537,6 +1538,13 @@ Reference reference(const Problem& problem) {
     case Operation::rms_norm_backward:
     case Operation::gated_rms_norm_backward:
         return rms_norm_backward(problem);
+    case Operation::hippo_project:
+    case Operation::dense_kernel:
+    case Operation::dense_ssm:
+    case Operation::dplr_ssm:
+    case Operation::dplr_kernel:
+    case Operation::dplr_kernel_backward:
+        return state_space_reference(problem);
     }
     return {};
 }

@@ -1,0 +1,17 @@
+// dplr_kernel_backward: what the mutations run; the rest is in state_space_test.cpp.
+#include "support/state_space.h"
+
+namespace ssm::test {
+
+namespace {
+
+std::vector<Problem> problems(Type type) {
+    return {dplr_kernel_backward_of({type, 1, 2, 3, 21, 2, true, {}}, false),
+            dplr_kernel_backward_of({type, 1, 2, 3, 16, 1, false, {}}, true)};
+}
+
+} // namespace
+
+SSM_STATE_SPACE_QUICK(DplrKernelBackward, problems);
+
+} // namespace ssm::test

@@ -114,7 +114,8 @@ def run_case(context, results, path, dtype, channels_last):
     members = {name for name, _ in context.library.operations[operation][0]._fields_}
     for name, value in params.items():
         if name in members:
-            words = {"combine": ssmcuda.COMBINES, "activation": ssmcuda.ACTIVATIONS}.get(name)
+            words = {"combine": ssmcuda.COMBINES, "activation": ssmcuda.ACTIVATIONS,
+                     "discretization": ssmcuda.DISCRETIZATIONS}.get(name)
             arguments[name] = words[value] if words else int(value)
     context.run(operation, **arguments)
     first = {name: arguments[name].to_host() for name in outputs}
@@ -723,6 +724,67 @@ def check_rms_norm(context, results, dtype, width, group, norm_before_gate):
         results.add(name + "_backward", f"{label}, {key}", error_of(tensor.to_host(), expected[key]), 4 * tolerance)
 
 
+def check_diagonal(context, results, dtype, heads, states, length):
+    """The kernel of a diagonal system is its recurrence's answer to an impulse, and gradients of either agree with
+    differences; the scan of its states is the loop."""
+    real = np.zeros(0, dtype).real.dtype
+    rng = np.random.default_rng(23)
+    complex_of = lambda shape: (rng.uniform(-1, 1, shape) + 1j * rng.uniform(-1, 1, shape)).astype(dtype)
+    a = (-rng.uniform(0.05, 0.5, (heads, states)) + 1j * np.pi * (np.arange(states) % 20)).astype(dtype)
+    b, c = complex_of((heads, states)), complex_of((heads, states))
+    dt = rng.uniform(0.01, 0.1, heads).astype(real)
+    label, tolerance = f"{np.dtype(dtype).name} {heads}x{states}x{length}", 20 * TOLERANCES[real.name]
+    s = dt[:, None].astype(np.float64) * a.astype(np.complex128)
+    a_bar, b_bar = np.exp(s), b * np.expm1(s) / a.astype(np.complex128)
+    powers = np.exp(s[:, :, None] * np.arange(length))
+    terms = 2 * (c * b_bar)[:, :, None] * powers
+    device = {name: context.to_device(array) for name, array in dict(a=a, b=b, c=c, dt=dt).items()}
+    k = context.empty((heads, length), real)
+    context.run("diagonal_kernel", **device, k=k)
+    results.add("diagonal_kernel", label, error_of(k.to_host(), terms.sum(1).real), tolerance)
+    grad_k = rng.uniform(-1, 1, (heads, length)).astype(real)
+    gradients = {f"grad_{name}": context.empty(tensor.shape, tensor.dtype) for name, tensor in device.items()}
+    context.run("diagonal_kernel_backward", **device, grad_k=context.to_device(grad_k), **gradients)
+    results.add("diagonal_kernel_backward", label, error_of(gradients["grad_c"].to_host(), 2 * np.einsum(
+        "hl,hnl->hn", grad_k, np.conj(b_bar[:, :, None] * powers))), tolerance)
+    u = rng.uniform(-1, 1, (2, heads, length)).astype(real)
+    y, last = context.empty(u.shape, real), context.empty((2, heads, states), dtype)
+    context.run("diagonal_ssm", **device, u=context.to_device(u), y=y, last_state=last)
+    x, expected = np.zeros((2, heads, states), np.complex128), np.empty(u.shape)
+    sums, seen = np.zeros((heads, states), np.complex128), []
+    for t in range(length):
+        x = a_bar * x + b_bar * u[:, :, t, None]
+        seen.append(x)
+        expected[:, :, t] = 2 * (c * x).sum(-1).real
+    results.add("diagonal_ssm", label, error_of(y.to_host(), expected), tolerance)
+    results.add("diagonal_ssm", label + ", last_state", error_of(last.to_host(), x), tolerance)
+    grad_y = rng.uniform(-1, 1, u.shape).astype(real)
+    for t in range(length):
+        sums += 2 * (grad_y[:, :, t, None] * np.conj(seen[t])).sum(0)
+    grad_u, grad_c = context.empty(u.shape, real), context.empty((heads, states), dtype)
+    context.run("diagonal_ssm_backward", **device, u=context.to_device(u), grad_y=context.to_device(grad_y), grad_u=grad_u,
+                grad_c=grad_c)
+    results.add("diagonal_ssm_backward", label + ", grad_c", error_of(grad_c.to_host(), sums), tolerance)
+    back, expected = np.zeros((2, heads, states), np.complex128), np.empty(u.shape)
+    for t in reversed(range(length)):
+        back = 2 * np.conj(c) * grad_y[:, :, t, None] + back
+        expected[:, :, t] = (np.conj(b_bar) * back).sum(-1).real
+        back = np.conj(a_bar) * back
+    results.add("diagonal_ssm_backward", label + ", grad_u", error_of(grad_u.to_host(), expected), tolerance)
+    bu, interval = complex_of((2, states, length)), rng.uniform(0, 1.5, (2, length)).astype(real)
+    step = np.full(states, 0.05, real)
+    states_of_scan = context.empty(bu.shape, dtype)
+    context.run("diagonal_scan", a=context.to_device(a[0]), dt=context.to_device(step), bu=context.to_device(bu),
+                interval=context.to_device(interval), x=states_of_scan)
+    wide, expected = step.astype(np.float64)[:, None] * a[0].astype(np.complex128)[:, None], np.empty(bu.shape, np.complex128)
+    x = np.zeros((2, states), np.complex128)
+    for t in range(length):
+        own = wide[None, :, 0] * interval[:, None, t]
+        x = np.exp(own) * x + np.expm1(own) / a[0].astype(np.complex128) * bu[:, :, t]
+        expected[:, :, t] = x
+    results.add("diagonal_scan", label, error_of(states_of_scan.to_host(), expected), tolerance)
+
+
 def run_checks(context, results, only, lengths):
     wanted = lambda name: not only or only == name
     for length in lengths:
@@ -785,6 +847,12 @@ def run_checks(context, results, only, lengths):
                                          (1536, 512, False), (2560, 2560, True)):
                 results.attempt("rms_norm", f"{width} g{group}", lambda: check_rms_norm(
                     context, results, dtype, width, group, before))
+    if any(wanted(name) for name in ("diagonal_kernel", "diagonal_kernel_backward", "diagonal_ssm", "diagonal_ssm_backward",
+                                     "diagonal_scan")):
+        for dtype in (np.complex64, np.complex128):
+            for heads, states, length in ((3, 5, 70), (2, 64, 300), (2, 300, 40)):
+                results.attempt("diagonal_ssm", f"{np.dtype(dtype).name} {states}", lambda: check_diagonal(
+                    context, results, dtype, heads, states, length))
     if not only:
         results.attempt("selective_scan", "wrong values", lambda: check_wrong_values(context, results))
     if wanted("linear_recurrence"):

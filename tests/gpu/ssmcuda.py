@@ -19,6 +19,7 @@ DEVICES = {"default": 0, "cpu": 1, "cuda": 2, "emulated": 12}
 CPU = 1
 COMBINES = {"add": 0, "mul": 1, "max": 2, "min": 3}
 ACTIVATIONS = {"none": 0, "silu": 1}
+DISCRETIZATIONS = {"zoh": 0, "bilinear": 1, "euler": 2, "backward_euler": 3, "generalized_bilinear": 4, "dirac": 5, "async": 6}
 
 
 class SsmError(Exception):

@@ -22,5 +22,6 @@ internal static class Suite
         .. Mamba3Benchmarks.Definitions(quick),
         .. Mamba3BackwardBenchmarks.Definitions(quick),
         .. Mamba3UpdateBenchmarks.Definitions(quick),
+        .. DiagonalBenchmarks.Definitions(quick),
     ];
 }

@@ -18,6 +18,13 @@ internal static class OperationTable
         ["causal_conv1d_backward"] = CausalConv1dBackwardCase.Run,
         ["ssd"] = SsdCase.Run,
         ["ssd_backward"] = SsdBackwardCase.Run,
+        ["cauchy_multiply"] = CauchyMultiplyCase.Run,
+        ["cauchy_multiply_backward"] = CauchyMultiplyBackwardCase.Run,
+        ["vandermonde_multiply"] = VandermondeMultiplyCase.Run,
+        ["vandermonde_multiply_backward"] = VandermondeMultiplyBackwardCase.Run,
+        ["discretize_diagonal"] = DiscretizeDiagonalCase.Run,
+        ["diagonal_kernel"] = DiagonalKernelCase.Run,
+        ["diagonal_ssm"] = DiagonalSsmCase.Run,
     };
 
     public static IEnumerable<string> Names => Operations.Keys;

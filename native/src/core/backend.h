@@ -4,9 +4,15 @@
 #pragma once
 
 #include "core/params/associative_scan.h"
+#include "core/params/cauchy_multiply.h"
+#include "core/params/cauchy_multiply_backward.h"
 #include "core/params/causal_conv1d.h"
 #include "core/params/causal_conv1d_backward.h"
 #include "core/params/causal_conv1d_update.h"
+#include "core/params/diagonal_scan.h"
+#include "core/params/diagonal_ssm.h"
+#include "core/params/diagonal_ssm_backward.h"
+#include "core/params/discretize_diagonal.h"
 #include "core/params/linear_recurrence.h"
 #include "core/params/linear_recurrence_backward.h"
 #include "core/params/mamba3.h"
@@ -18,6 +24,8 @@
 #include "core/params/selective_state_update.h"
 #include "core/params/ssd.h"
 #include "core/params/ssd_backward.h"
+#include "core/params/vandermonde_multiply.h"
+#include "core/params/vandermonde_multiply_backward.h"
 #include "ssmcuda/ssmcuda.h"
 
 namespace ssm {

@@ -167,4 +167,14 @@ void check_finite(ssm_context& context, const Tensor& tensor) {
     });
 }
 
+void check_positive(ssm_context& context, const Tensor& tensor) {
+    check_values(context, tensor, [](const Tensor& values) {
+        for (int64_t i = 0; i < values.count; ++i) {
+            const double value = values.element_size == 8 ? value_at<double>(values, i) : value_at<float>(values, i);
+            if (!(value > 0 && std::isfinite(value)))
+                fail_argument(position(values.name, i).c_str(), "a finite number above 0", std::to_string(value));
+        }
+    });
+}
+
 } // namespace ssm

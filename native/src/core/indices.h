@@ -19,4 +19,7 @@ void check_slots(ssm_context& context, const Tensor& slots, int64_t rows);
 // A tensor of rank 1 or 2 without infinities and NaN.
 void check_finite(ssm_context& context, const Tensor& tensor);
 
+// A real tensor of rank 1, every value above 0 and finite.
+void check_positive(ssm_context& context, const Tensor& tensor);
+
 } // namespace ssm

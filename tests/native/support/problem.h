@@ -69,7 +69,17 @@ enum class Operation {
     gated_rms_norm_backward,
     mamba3,
     mamba3_backward,
-    mamba3_update
+    mamba3_update,
+    cauchy_multiply,
+    cauchy_multiply_backward,
+    vandermonde_multiply,
+    vandermonde_multiply_backward,
+    discretize_diagonal,
+    diagonal_kernel,
+    diagonal_kernel_backward,
+    diagonal_ssm,
+    diagonal_ssm_backward,
+    diagonal_scan
 };
 const char* name_of(Operation operation);
 
@@ -86,6 +96,10 @@ struct Problem {
     ssm_combine combine = SSM_COMBINE_ADD;
     int64_t chunk_size = 0;
     double dt_min = 0, dt_max = 0;
+    bool conjugate_pairs = false;
+    ssm_discretization discretization = SSM_DISCRETIZATION_ZOH;
+    double alpha = 0;
+    bool softmax = false;
     std::map<std::string, Tensor> inputs;
     std::map<std::string, Tensor> outputs; // what is asked for: type and shape; the values do not matter
     std::map<std::string, View> views;     // compact where not named

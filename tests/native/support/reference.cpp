@@ -1,5 +1,6 @@
 #include "support/reference.h"
 
+#include "support/s4.h"
 #include "support/sequence_ids.h"
 #include "support/state_update.h"
 
@@ -1386,8 +1387,9 @@ Reference reference(const Problem& problem) {
     case Operation::rms_norm_backward:
     case Operation::gated_rms_norm_backward:
         return rms_norm_backward(problem);
+    default:
+        return pole_reference(problem);
     }
-    return {};
 }
 
 // ---- Comparisons -------------------------------------------------------------------------------------------------------

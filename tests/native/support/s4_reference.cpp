@@ -228,29 +228,47 @@ Reference discretize(const Problem& problem) {
     return answers.result;
 }
 
-// One state of a kernel: e_l = input a_bar^l, divided by the sum of the powers where asked.
-struct Powers {
-    const Rule& rule;
-    bool softmax;
-    int64_t length;
+// One state of a kernel, e_l = input a_bar^l, divided by the sum of the powers where asked; and its derivatives.
+class Powers {
+  public:
+    Powers(const Rule& rule, bool softmax, int64_t length, Exact a, Real dt) : length(length) {
+        state = rule.state(a, dt);
+        input = rule.input(a, dt);
+        if (softmax)
+            sum = sum_of_powers(state);
+        state_by_a = Rule::slope([&](Real h) { return rule.state(a + h, dt); }, 1);
+        input_by_a = Rule::slope([&](Real h) { return rule.input(a + h, dt); }, 1);
+        state_by_dt = Rule::slope([&](Real h) { return rule.state(a, dt + h); }, dt);
+        input_by_dt = Rule::slope([&](Real h) { return rule.input(a, dt + h); }, dt);
+        if (softmax) {
+            sum_by_a = Rule::slope([&](Real h) { return sum_of_powers(rule.state(a + h, dt)); }, 1);
+            sum_by_dt = Rule::slope([&](Real h) { return sum_of_powers(rule.state(a, dt + h)); }, dt);
+        }
+    }
+    Exact value() const { return input * power / sum; }
+    Exact by_a() const { return slope(state_by_a, input_by_a, sum_by_a); }
+    Exact by_dt() const { return slope(state_by_dt, input_by_dt, sum_by_dt); }
+    void advance() {
+        ++l;
+        before = power;
+        power *= state;
+    }
 
+  private:
+    int64_t length, l = 0;
+    Exact state, input, sum = 1, state_by_a, input_by_a, state_by_dt, input_by_dt, sum_by_a = 0, sum_by_dt = 0;
+    Exact power = 1, before = 0;
+
+    Exact slope(Exact by_state, Exact by_input, Exact by_sum) const {
+        return (by_input * power + input * (static_cast<Real>(l) * before * by_state - power * by_sum / sum)) / sum;
+    }
     Exact sum_of_powers(Exact a_bar) const {
         if (std::abs(a_bar - Exact(1)) > 1e-3L)
             return (std::pow(a_bar, static_cast<int>(length)) - Exact(1)) / (a_bar - Exact(1));
-        Exact sum = 0, each = 1;
+        Exact total = 0, each = 1;
         for (int64_t k = 0; k < length; ++k, each *= a_bar)
-            sum += each;
-        return sum;
-    }
-    Exact at(int64_t l, Exact a, Real dt) const {
-        const Exact a_bar = rule.state(a, dt);
-        Exact power = std::pow(a_bar, static_cast<int>(l));
-        if (l == 0)
-            power = 1;
-        if (softmax) {
-            power /= sum_of_powers(a_bar);
-        }
-        return rule.input(a, dt) * power;
+            total += each;
+        return total;
     }
 };
 
@@ -264,22 +282,24 @@ Reference kernel(const Problem& problem) {
     const Tensor &a = problem.inputs.at("a"), &b = problem.inputs.at("b"), &c = problem.inputs.at("c");
     const Tensor &dt = problem.inputs.at("dt"), &k = problem.outputs.at("k");
     const int64_t states = a.shape[1], length = k.shape[1];
-    const Powers powers{rule, problem.softmax, length};
-    for (int64_t row = 0; row < a.shape[0]; ++row)
-        for (int64_t l = 0; l < length; ++l) {
-            Real sum = 0;
-            double limit = 0;
-            for (int64_t n = 0; n < states; ++n) {
-                const Real step = dt.at(row).real();
-                const Exact own = exact(a.at(row, n));
-                const Exact term = exact(c.at(row, n)) * exact(b.at(row, n)) * powers.at(l, own, step);
-                sum += 2 * term.real();
-                limit +=
+    for (int64_t row = 0; row < a.shape[0]; ++row) {
+        std::vector<Real> sums(static_cast<size_t>(length));
+        std::vector<double> limits(static_cast<size_t>(length));
+        for (int64_t n = 0; n < states; ++n) {
+            const Real step = dt.at(row).real();
+            const Exact own = exact(a.at(row, n)), factor = exact(c.at(row, n)) * exact(b.at(row, n));
+            Powers powers(rule, problem.softmax, length, own, step);
+            for (int64_t l = 0; l < length; ++l, powers.advance()) {
+                const Exact term = factor * powers.value();
+                sums[static_cast<size_t>(l)] += 2 * term.real();
+                limits[static_cast<size_t>(l)] +=
                     2 * size_of(term) *
                     kernel_unit(problem, states, static_cast<Real>(problem.softmax ? length : l) * step * std::abs(own));
             }
-            answers.give("k", row * length + l, sum, limit);
         }
+        for (int64_t l = 0; l < length; ++l)
+            answers.give("k", row * length + l, sums[static_cast<size_t>(l)], limits[static_cast<size_t>(l)]);
+    }
     return answers.result;
 }
 
@@ -289,7 +309,6 @@ Reference kernel_backward(const Problem& problem) {
     const Tensor &a = problem.inputs.at("a"), &b = problem.inputs.at("b"), &c = problem.inputs.at("c");
     const Tensor &dt = problem.inputs.at("dt"), &grad_k = problem.inputs.at("grad_k");
     const int64_t states = a.shape[1], length = grad_k.shape[1];
-    const Powers powers{rule, problem.softmax, length};
     for (int64_t row = 0; row < a.shape[0]; ++row) {
         Real grad_dt = 0;
         double dt_limit = 0;
@@ -298,19 +317,17 @@ Reference kernel_backward(const Problem& problem) {
             const Exact own = exact(a.at(row, n)), own_b = exact(b.at(row, n)), own_c = exact(c.at(row, n));
             const double unit =
                 kernel_unit(problem, length, static_cast<Real>(length) * step * std::abs(own)) + 4 * slope_error;
+            Powers powers(rule, problem.softmax, length, own, step);
             Exact of_a = 0, of_e = 0;
             Real of_dt = 0;
             double a_size = 0, e_size = 0, d_size = 0;
-            for (int64_t l = 0; l < length; ++l) {
+            for (int64_t l = 0; l < length; ++l, powers.advance()) {
                 const Real g = grad_k.at(row, l).real();
-                const Exact e = powers.at(l, own, step);
-                const Exact by_a = Rule::slope([&](Real h) { return powers.at(l, own + h, step); }, 1);
-                const Exact by_dt = Rule::slope([&](Real h) { return powers.at(l, own, step + h); }, step);
-                of_e += 2 * g * std::conj(e);
-                of_a += 2 * g * std::conj(own_c * own_b * by_a);
-                of_dt += 2 * g * (own_c * own_b * by_dt).real();
+                of_e += 2 * g * std::conj(powers.value());
+                of_a += 2 * g * std::conj(own_c * own_b * powers.by_a());
+                of_dt += 2 * g * (own_c * own_b * powers.by_dt()).real();
                 // What the sum over l loses where its terms cancel: each of the factors by itself.
-                const double size = 2 * static_cast<double>(std::abs(g)) * size_of(e);
+                const double size = 2 * static_cast<double>(std::abs(g)) * size_of(powers.value());
                 const double long_ago = static_cast<double>(l) + (problem.softmax ? static_cast<double>(length) : 0);
                 e_size += size;
                 a_size += size * size_of(own_c * own_b) * static_cast<double>(step) * (2 + long_ago);

@@ -8,7 +8,7 @@
 #include <math.h>
 
 #if defined(__CUDACC__)
-#define SSM_EVERYWHERE __host__ __device__ inline
+#define SSM_EVERYWHERE __host__ __device__ __forceinline__
 #else
 #define SSM_EVERYWHERE inline
 #endif

@@ -53,15 +53,18 @@ __global__ void __launch_bounds__(prepare_threads)
     const int64_t stride = static_cast<int64_t>(gridDim.x) * prepare_threads;
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * prepare_threads + threadIdx.x; i < rows * states; i += stride) {
         const Pole pole = pole_at<R>(source, i / states, i, length);
-        SumPole<R> out;
-        out.x_re = pole.x.re;
-        out.shift = pole.shift;
-        out.turns = pole.x.im * inverse_pi_2;
-        out.turns_low = fma(pole.x.im, inverse_pi_2, -out.turns) + pole.x.im * inverse_pi_2_low;
-        out.v = {static_cast<R>(scale * pole.v.re), static_cast<R>(scale * pole.v.im)};
-        out.step = power_of(out, 1);
-        out.leap = power_of(out, vandermonde_columns);
-        poles[i] = out;
+        poles[i].v = {static_cast<R>(scale * pole.v.re), static_cast<R>(scale * pole.v.im)};
+        SumPole<R> own;
+        own.x_re = pole.x.re;
+        own.shift = pole.shift;
+        own.turns = pole.x.im * inverse_pi_2;
+        own.turns_low = fma(pole.x.im, inverse_pi_2, -own.turns) + pole.x.im * inverse_pi_2_low;
+        poles[i].x_re = own.x_re;
+        poles[i].shift = own.shift;
+        poles[i].turns = own.turns;
+        poles[i].turns_low = own.turns_low;
+        poles[i].step = power_of(own, 1);
+        poles[i].leap = power_of(own, vandermonde_columns);
     }
 }
 

@@ -1195,6 +1195,140 @@ std::string text_of(const Shape& shape, Layout layout = Layout::time) {
     return text.append(layout == Layout::channels ? " channels-last" : "");
 }
 
+// The operations over rows of poles and diagonal systems. Their inputs are what time needs, not what a model has; the values
+// are the tests' matter, and only that there are some is looked at here.
+class Diagonal : public Case {
+  public:
+    enum class Kind {
+        cauchy,
+        cauchy_backward,
+        vandermonde,
+        vandermonde_backward,
+        kernel,
+        recurrence,
+        recurrence_backward,
+        scan
+    };
+
+    Diagonal(ssm_context* context, Kind kind, int64_t batch, int64_t rows, int64_t states, int64_t length)
+        : context(context), kind(kind), v(context, Type::complex64, poles(kind, rows, states)),
+          w(context, Type::complex64, poles(kind, rows, states)),
+          gradient(context, Type::complex64, poles(kind, rows, states)),
+          nodes(context, Type::complex64, {is_cauchy() ? length : 1}), dt(context, Type::float32, {rows}),
+          in(context, Type::float32, sequence(kind, batch, rows, length)),
+          out(context, Type::float32, sequence(kind, batch, rows, length)),
+          complex_in(context, Type::complex64, wide(kind, batch, rows, states, length)),
+          complex_out(context, Type::complex64, wide(kind, batch, rows, states, length)) {
+        v.fill(0.1, 1, 1);
+        // Small enough that no power grows, and no pole lies near a node.
+        w.fill(0, is_cauchy() ? 1 : kind == Kind::vandermonde || kind == Kind::vandermonde_backward ? 1e-6 : 1e-3, 2);
+        nodes.fill(2, 20, 3);
+        dt.fill(0.001, 0.1, 4);
+        in.fill(-1, 1, 5);
+        complex_in.fill(0.1, 1, 6);
+        out.poison();
+        complex_out.poison();
+        const double terms = double(batch * rows * states * length);
+        static constexpr double of_term[] = {24, 56, 4, 16, 4, 14, 44, 14};
+        flops = terms * of_term[int(kind)];
+        bytes = double(kind == Kind::scan         ? 16 * batch * rows * length
+                       : is_cauchy()              ? 8 * rows * length
+                       : kind < Kind::recurrence  ? 4 * rows * length
+                       : kind == Kind::recurrence ? 8 * batch * rows * length
+                                                  : 12 * batch * rows * length);
+    }
+    void run() override {
+        switch (kind) {
+        case Kind::cauchy: {
+            ssm_cauchy_multiply_args args{sizeof args, 1, v.view(), w.view(), nodes.view(), complex_out.view()};
+            return check(ssm_cauchy_multiply(context, &args), "ssm_cauchy_multiply");
+        }
+        case Kind::cauchy_backward: {
+            ssm_cauchy_multiply_backward_args args{sizeof args,       1,       v.view(),       w.view(), nodes.view(),
+                                                   complex_in.view(), nullptr, gradient.view()};
+            return check(ssm_cauchy_multiply_backward(context, &args), "ssm_cauchy_multiply_backward");
+        }
+        case Kind::vandermonde: {
+            ssm_vandermonde_multiply_args args{sizeof args, 1, v.view(), w.view(), out.view()};
+            return check(ssm_vandermonde_multiply(context, &args), "ssm_vandermonde_multiply");
+        }
+        case Kind::vandermonde_backward: {
+            ssm_vandermonde_multiply_backward_args args{sizeof args, 1,       v.view(),       w.view(),
+                                                        in.view(),   nullptr, gradient.view()};
+            return check(ssm_vandermonde_multiply_backward(context, &args), "ssm_vandermonde_multiply_backward");
+        }
+        case Kind::kernel: {
+            ssm_diagonal_kernel_args args{};
+            args.struct_size = sizeof args;
+            set_system(args);
+            args.k = out.view();
+            return check(ssm_diagonal_kernel(context, &args), "ssm_diagonal_kernel");
+        }
+        case Kind::recurrence: {
+            ssm_diagonal_ssm_args args{};
+            args.struct_size = sizeof args;
+            set_system(args);
+            args.u = in.view();
+            args.y = out.view();
+            return check(ssm_diagonal_ssm(context, &args), "ssm_diagonal_ssm");
+        }
+        case Kind::recurrence_backward: {
+            ssm_diagonal_ssm_backward_args args{};
+            args.struct_size = sizeof args;
+            set_system(args);
+            args.u = args.grad_y = in.view();
+            args.grad_u = out.view();
+            args.grad_a = gradient.view();
+            return check(ssm_diagonal_ssm_backward(context, &args), "ssm_diagonal_ssm_backward");
+        }
+        case Kind::scan: {
+            ssm_diagonal_scan_args args{};
+            args.struct_size = sizeof args;
+            args.a = w.view();
+            args.dt = dt.view();
+            args.bu = complex_in.view();
+            args.x = complex_out.view();
+            return check(ssm_diagonal_scan(context, &args), "ssm_diagonal_scan");
+        }
+        }
+    }
+    void verify() override {
+        const bool gives_sequence = kind == Kind::vandermonde || kind == Kind::kernel || kind == Kind::recurrence;
+        if (!gives_sequence)
+            return;
+        const Shape first(out.shape.size(), 0);
+        for (const double value : out.read(first, std::min<int64_t>(out.shape.back(), 1000)))
+            if (!std::isfinite(value))
+                throw std::runtime_error("not finite");
+    }
+
+  private:
+    bool is_cauchy() const { return kind == Kind::cauchy || kind == Kind::cauchy_backward; }
+    static Shape poles(Kind kind, int64_t rows, int64_t states) {
+        return kind == Kind::scan ? Shape{rows} : Shape{rows, states};
+    }
+    static Shape sequence(Kind kind, int64_t batch, int64_t rows, int64_t length) {
+        if (kind == Kind::recurrence || kind == Kind::recurrence_backward)
+            return {batch, rows, length};
+        return kind >= Kind::vandermonde && kind <= Kind::kernel ? Shape{rows, length} : Shape{1};
+    }
+    static Shape wide(Kind kind, int64_t batch, int64_t rows, int64_t, int64_t length) {
+        return kind == Kind::scan              ? Shape{batch, rows, length}
+               : kind <= Kind::cauchy_backward ? Shape{rows, length}
+                                               : Shape{1};
+    }
+    template <typename Args>
+    void set_system(Args& args) const {
+        args.a = w.view();
+        args.b = args.c = v.view();
+        args.dt = dt.view();
+    }
+
+    ssm_context* const context;
+    const Kind kind;
+    Tensor v, w, gradient, nodes, dt, in, out, complex_in, complex_out;
+};
+
 } // namespace
 
 std::vector<CaseEntry> all_cases(bool quick) {
@@ -1356,18 +1490,38 @@ std::vector<CaseEntry> all_cases(bool quick) {
                              return std::make_unique<StateSpace>(context, kind, batches, heads, states, steps);
                          }});
     };
-    using Kind = StateSpace::Kind;
+    using SystemKind = StateSpace::Kind;
     for (const int64_t steps : quick ? std::vector<int64_t>{1024} : std::vector<int64_t>{1024, 4096, 16384}) {
-        system("dplr_kernel", Kind::dplr_kernel, "S4 LRA", 1, quick ? 16 : 256, 32, steps);
-        system("dplr_kernel_backward", Kind::dplr_kernel_backward, "S4 LRA", 1, quick ? 16 : 256, 32, steps);
+        system("dplr_kernel", SystemKind::dplr_kernel, "S4 LRA", 1, quick ? 16 : 256, 32, steps);
+        system("dplr_kernel_backward", SystemKind::dplr_kernel_backward, "S4 LRA", 1, quick ? 16 : 256, 32, steps);
     }
-    system("dplr_ssm", Kind::dplr_ssm, "S4 LRA", quick ? 1 : 50, quick ? 16 : 256, 32, 1024);
-    system("dense_kernel", Kind::dense_kernel, "LSSL", 1, quick ? 8 : 256, 64, 1024);
-    system("dense_ssm", Kind::dense_ssm, "LSSL", quick ? 1 : 50, quick ? 8 : 256, 64, 784);
+    system("dplr_ssm", SystemKind::dplr_ssm, "S4 LRA", quick ? 1 : 50, quick ? 16 : 256, 32, 1024);
+    system("dense_kernel", SystemKind::dense_kernel, "LSSL", 1, quick ? 8 : 256, 64, 1024);
+    system("dense_ssm", SystemKind::dense_ssm, "LSSL", quick ? 1 : 50, quick ? 8 : 256, 64, 784);
     cases.push_back({"hippo_project", quick ? "permuted MNIST 4x784 N64" : "permuted MNIST 64x784 N256", Type::float32,
                      false, [=](ssm_context* context) {
                          return std::make_unique<HippoProject>(context, quick ? 4 : 64, 784, quick ? 64 : 256);
                      }});
+    const auto diagonal = [&](const char* operation, Diagonal::Kind kind, const std::string& task, int64_t batches,
+                              int64_t heads, int64_t states, int64_t length) {
+        cases.push_back({operation, task + " " + text_of({batches, heads, length}) + " N" + std::to_string(states),
+                         kind == Diagonal::Kind::scan ? Type::complex64 : Type::float32, length == 1,
+                         [=](ssm_context* context) {
+                             return std::make_unique<Diagonal>(context, kind, batches, heads, states, length);
+                         }});
+    };
+    using Kind = Diagonal::Kind;
+    const int64_t heads = quick ? 16 : 256;
+    diagonal("cauchy_multiply", Kind::cauchy, "S4 LRA", 1, heads, 32, length / 2 + 1);
+    diagonal("cauchy_multiply_backward", Kind::cauchy_backward, "S4 LRA", 1, heads, 32, length / 2 + 1);
+    diagonal("vandermonde_multiply", Kind::vandermonde, "S4D LRA", 1, heads, 32, length);
+    diagonal("vandermonde_multiply", Kind::vandermonde, "S4D 1M", 1, quick ? 1 : 256, 64, quick ? 1 << 16 : 1 << 20);
+    diagonal("vandermonde_multiply_backward", Kind::vandermonde_backward, "S4D LRA", 1, heads, 32, length);
+    diagonal("diagonal_kernel", Kind::kernel, "S4D", 1, heads, 64, length);
+    diagonal("diagonal_ssm", Kind::recurrence, "S4D sequential CIFAR", quick ? 2 : 50, heads, 32, 1024);
+    diagonal("diagonal_ssm", Kind::recurrence, "S4D one step", 1, 512, 32, 1);
+    diagonal("diagonal_ssm_backward", Kind::recurrence_backward, "S4D sequential CIFAR", quick ? 2 : 50, heads, 32, 1024);
+    diagonal("diagonal_scan", Kind::scan, "S5 Path-X", 1, 256, 1, quick ? 2048 : 16384);
     convolution("a wide filter", Type::float32, {1, 768, quick ? 512 : 2048}, Layout::time, 64);
     const auto transform = [&](const std::string& model, Type type, const Shape& shape, bool gated, bool backward = false) {
         cases.push_back(

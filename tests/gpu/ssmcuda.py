@@ -20,8 +20,8 @@ CPU = 1
 COMBINES = {"add": 0, "mul": 1, "max": 2, "min": 3}
 ACTIVATIONS = {"none": 0, "silu": 1}
 MEASURES = {"legs": 0, "legt": 1, "lagt": 2, "fout": 3, "lmu": 4}
-DISCRETIZATIONS = {"zoh": 0, "bilinear": 1, "euler": 2, "backward_euler": 3}
 STARTS = {"zero": 0, "first": 1}
+DISCRETIZATIONS = {"zoh": 0, "bilinear": 1, "euler": 2, "backward_euler": 3, "generalized_bilinear": 4, "dirac": 5, "async": 6}
 
 
 class SsmError(Exception):

@@ -27,6 +27,7 @@ internal static class Suite
         .. DenseBenchmarks.Definitions(quick),
         .. DplrBenchmarks.Definitions(quick),
         .. HippoProjectBenchmarks.Definitions(quick),
+        .. DiagonalBenchmarks.Definitions(quick),
     ];
 
     /// <summary>Every published shape, short and long: hours.</summary>

@@ -29,6 +29,13 @@ internal static class OperationTable
         ["dense_ssm"] = DenseSsmCase.Run,
         ["dplr_ssm"] = DplrSsmCase.Run,
         ["dplr_kernel"] = DplrKernelCase.Run,
+        ["cauchy_multiply"] = CauchyMultiplyCase.Run,
+        ["cauchy_multiply_backward"] = CauchyMultiplyBackwardCase.Run,
+        ["vandermonde_multiply"] = VandermondeMultiplyCase.Run,
+        ["vandermonde_multiply_backward"] = VandermondeMultiplyBackwardCase.Run,
+        ["discretize_diagonal"] = DiscretizeDiagonalCase.Run,
+        ["diagonal_kernel"] = DiagonalKernelCase.Run,
+        ["diagonal_ssm"] = DiagonalSsmCase.Run,
     };
 
     public static IEnumerable<string> Names => Operations.Keys;

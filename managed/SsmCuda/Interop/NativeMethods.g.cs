@@ -1472,6 +1472,296 @@ namespace SsmCuda.Interop
         public DLTensor* GradDt;
     }
 
+    /// <summary>y_l = sum_n v_n / (z_l - w_n) for each row; with conjugate_pairs + conj(v_n) / (z_l - conj(w_n)). The
+    /// sums of S4's generating function (Gu, Goel and Re 2022, arXiv 2111.00396, algorithm 1). Each term is right to a
+    /// few roundings however near z lies to w; |z - w| must lie between 2^-31 and 2^31 in complex64 and between 2^-255
+    /// and 2^255 in complex128 (with pairs |z - conj(w)| too), beyond which terms overflow or vanish.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmCauchyMultiplyArgs
+    {
+        /// <summary>sizeof(ssm_cauchy_multiply_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: v and w are half of the states, the rest their conjugates.</summary>
+        public int ConjugatePairs;
+        /// <summary>in required (H,N): complex64 or complex128.</summary>
+        public DLTensor* V;
+        /// <summary>in required (H,N): the type of v; the poles.</summary>
+        public DLTensor* W;
+        /// <summary>in required (L): the type of v; the nodes, shared by the rows.</summary>
+        public DLTensor* Z;
+        /// <summary>out required (H,L): the type of v.</summary>
+        public DLTensor* Y;
+    }
+
+    /// <summary>Gradients of cauchy_multiply: with q = 1 / (z_l - w_n), grad_v_n = sum_l grad_y_l conj(q) and grad_w_n =
+    /// conj(v_n) sum_l grad_y_l conj(q)^2; with pairs also the terms conj(grad_y_l) / (z_l - conj(w_n)) and
+    /// conj(grad_y_l) / (z_l - conj(w_n))^2. Without a node they are zero. For complex x, grad_x is dL/dRe(x) + i
+    /// dL/dIm(x).</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmCauchyMultiplyBackwardArgs
+    {
+        /// <summary>sizeof(ssm_cauchy_multiply_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: as in the forward call.</summary>
+        public int ConjugatePairs;
+        /// <summary>in required (H,N): complex64 or complex128.</summary>
+        public DLTensor* V;
+        /// <summary>in required (H,N): the type of v.</summary>
+        public DLTensor* W;
+        /// <summary>in required (L): the type of v.</summary>
+        public DLTensor* Z;
+        /// <summary>in required (H,L): the type of v.</summary>
+        public DLTensor* GradY;
+        /// <summary>out optional (H,N): the type of v.</summary>
+        public DLTensor* GradV;
+        /// <summary>out optional (H,N): the type of v.</summary>
+        public DLTensor* GradW;
+    }
+
+    /// <summary>y_l = sum_n v_n exp(x_n l), l = 0 .. L-1, for each row; with conjugate_pairs the real 2 Re(...). Phases
+    /// Im(x) l are reduced in double precision, so that float32 keeps its accuracy at any length.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmVandermondeMultiplyArgs
+    {
+        /// <summary>sizeof(ssm_vandermonde_multiply_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: v and x are half of the states, the rest their conjugates; y is real.</summary>
+        public int ConjugatePairs;
+        /// <summary>in required (H,N): complex64 or complex128.</summary>
+        public DLTensor* V;
+        /// <summary>in required (H,N): the type of v.</summary>
+        public DLTensor* X;
+        /// <summary>out required (H,L): the type of v, with conjugate_pairs the real type of that precision.</summary>
+        public DLTensor* Y;
+    }
+
+    /// <summary>Gradients of vandermonde_multiply: grad_v_n = sum_l grad_y_l conj(exp(x_n l)) and grad_x_n = conj(v_n)
+    /// sum_l l grad_y_l conj(exp(x_n l)), twice that with pairs. Without a step they are zero.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmVandermondeMultiplyBackwardArgs
+    {
+        /// <summary>sizeof(ssm_vandermonde_multiply_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>bool: as in the forward call.</summary>
+        public int ConjugatePairs;
+        /// <summary>in required (H,N): complex64 or complex128.</summary>
+        public DLTensor* V;
+        /// <summary>in required (H,N): the type of v.</summary>
+        public DLTensor* X;
+        /// <summary>in required (H,L): the type of v, with conjugate_pairs the real type of that precision.</summary>
+        public DLTensor* GradY;
+        /// <summary>out optional (H,N): the type of v.</summary>
+        public DLTensor* GradV;
+        /// <summary>out optional (H,N): the type of v.</summary>
+        public DLTensor* GradX;
+    }
+
+    /// <summary>a_bar and b_bar of a diagonal system, one dt for each row. Computed in double precision.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDiscretizeDiagonalArgs
+    {
+        /// <summary>sizeof(ssm_discretize_diagonal_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_discretization: how the system becomes one of steps.</summary>
+        public SsmDiscretization Discretization;
+        /// <summary>Of the generalized bilinear discretization, 0 to 1; 0 for the others.</summary>
+        public double Alpha;
+        /// <summary>in required (H,N): complex64 or complex128; the eigenvalues.</summary>
+        public DLTensor* A;
+        /// <summary>in optional (H,N): the type of a; needed for b_bar.</summary>
+        public DLTensor* B;
+        /// <summary>in required (H): the real type of a, above 0.</summary>
+        public DLTensor* Dt;
+        /// <summary>in optional (H): the real type of a; s is dt interval a, but for b_bar of SSM_DISCRETIZATION_ASYNC.
+        /// One if absent.</summary>
+        public DLTensor* Interval;
+        /// <summary>out optional (H,N): the type of a.</summary>
+        public DLTensor* ABar;
+        /// <summary>out optional (H,N): the type of a.</summary>
+        public DLTensor* BBar;
+    }
+
+    /// <summary>The convolution kernel of a diagonal system, S4D's (Gu et al. 2022, arXiv 2206.11893): half of the states
+    /// are given, k_l = 2 Re sum_n c_n a_bar_n^l b_bar_n. With softmax the powers of each state are divided by their sum
+    /// over l &lt; L, which with SSM_DISCRETIZATION_DIRAC, b = 1/a and c = w/2 is DSS's kernel (Gupta 2022, arXiv
+    /// 2203.14343). The powers are exponentials whose phases are reduced in double precision.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDiagonalKernelArgs
+    {
+        /// <summary>sizeof(ssm_diagonal_kernel_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_discretization: how the system becomes one of steps.</summary>
+        public SsmDiscretization Discretization;
+        /// <summary>bool: powers are divided by their sum, which must not be 0.</summary>
+        public int Softmax;
+        /// <summary>Of the generalized bilinear discretization, 0 to 1; 0 for the others.</summary>
+        public double Alpha;
+        /// <summary>in required (H,N): complex64 or complex128; the eigenvalues.</summary>
+        public DLTensor* A;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* B;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* C;
+        /// <summary>in required (H): the real type of a, above 0.</summary>
+        public DLTensor* Dt;
+        /// <summary>out required (H,L): the real type of a.</summary>
+        public DLTensor* K;
+    }
+
+    /// <summary>Gradients of diagonal_kernel. Without a step they are zero. Where a_bar is exactly 0 they are not
+    /// defined. For complex x, grad_x is dL/dRe(x) + i dL/dIm(x).</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDiagonalKernelBackwardArgs
+    {
+        /// <summary>sizeof(ssm_diagonal_kernel_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_discretization: as in the forward call.</summary>
+        public SsmDiscretization Discretization;
+        /// <summary>bool: as in the forward call.</summary>
+        public int Softmax;
+        /// <summary>As in the forward call.</summary>
+        public double Alpha;
+        /// <summary>in required (H,N): complex64 or complex128.</summary>
+        public DLTensor* A;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* B;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* C;
+        /// <summary>in required (H): the real type of a.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (H,L): the real type of a.</summary>
+        public DLTensor* GradK;
+        /// <summary>out optional (H,N): the type of a.</summary>
+        public DLTensor* GradA;
+        /// <summary>out optional (H,N): the type of a.</summary>
+        public DLTensor* GradB;
+        /// <summary>out optional (H,N): the type of a.</summary>
+        public DLTensor* GradC;
+        /// <summary>out optional (H): the real type of a.</summary>
+        public DLTensor* GradDt;
+    }
+
+    /// <summary>A diagonal system as a recurrence (S4D's, DSS's): x_t = a_bar x_{t-1} + b_bar u_t and y_t = 2 Re(sum_n
+    /// c_n x_tn) + d u_t, half of the states being given. One step or many; what diagonal_kernel's convolution gives,
+    /// with a state to go on from.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDiagonalSsmArgs
+    {
+        /// <summary>sizeof(ssm_diagonal_ssm_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_discretization: how the system becomes one of steps.</summary>
+        public SsmDiscretization Discretization;
+        /// <summary>Of the generalized bilinear discretization, 0 to 1; 0 for the others.</summary>
+        public double Alpha;
+        /// <summary>in required (H,N): complex64 or complex128, N at least 1; the eigenvalues.</summary>
+        public DLTensor* A;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* B;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* C;
+        /// <summary>in required (H): the real type of a, above 0.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (B,H,L): the real type of a.</summary>
+        public DLTensor* U;
+        /// <summary>in optional (H): the real type of a; zero if absent.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (R,H,N): the type of a; zero if absent.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (S+1): int64, where packed sequences start and end.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>out required (B,H,L) inplace u: the real type of a.</summary>
+        public DLTensor* Y;
+        /// <summary>out optional (R,H,N): the type of a; x after the last step.</summary>
+        public DLTensor* LastState;
+    }
+
+    /// <summary>Gradients of diagonal_ssm. With g_t = 2 conj(c) grad_y_t + conj(a_bar) g_{t+1}, grad_last_state being
+    /// added at the last step: grad_u_t = Re(conj(b_bar) g_t) + d grad_y_t, grad_c = 2 sum grad_y_t conj(x_t), of a_bar
+    /// sum g_t conj(x_{t-1}) and of b_bar sum g_t u_t, from which a, b and dt get theirs. The states are computed again.
+    /// Without a step gradients of parameters are zero. For complex x, grad_x is dL/dRe(x) + i dL/dIm(x).</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDiagonalSsmBackwardArgs
+    {
+        /// <summary>sizeof(ssm_diagonal_ssm_backward_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_discretization: as in the forward call.</summary>
+        public SsmDiscretization Discretization;
+        /// <summary>As in the forward call.</summary>
+        public double Alpha;
+        /// <summary>in required (H,N): complex64 or complex128, N at least 1.</summary>
+        public DLTensor* A;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* B;
+        /// <summary>in required (H,N): the type of a.</summary>
+        public DLTensor* C;
+        /// <summary>in required (H): the real type of a.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (B,H,L): the real type of a.</summary>
+        public DLTensor* U;
+        /// <summary>in optional (H): the real type of a; as in the forward call.</summary>
+        public DLTensor* D;
+        /// <summary>in optional (R,H,N): the type of a; as in the forward call.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (S+1): int64, as in the forward call.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>in required (B,H,L): the real type of a.</summary>
+        public DLTensor* GradY;
+        /// <summary>in optional (R,H,N): the type of a; zero if absent.</summary>
+        public DLTensor* GradLastState;
+        /// <summary>out optional (B,H,L): the real type of a.</summary>
+        public DLTensor* GradU;
+        /// <summary>out optional (H,N): the type of a.</summary>
+        public DLTensor* GradA;
+        /// <summary>out optional (H,N): the type of a.</summary>
+        public DLTensor* GradB;
+        /// <summary>out optional (H,N): the type of a.</summary>
+        public DLTensor* GradC;
+        /// <summary>out optional (H): the real type of a.</summary>
+        public DLTensor* GradDt;
+        /// <summary>out optional (H): the real type of a.</summary>
+        public DLTensor* GradD;
+        /// <summary>out optional (R,H,N): the type of a.</summary>
+        public DLTensor* GradInitialState;
+    }
+
+    /// <summary>S5's state scan (Smith, Warrington and Linderman 2023, arXiv 2208.04933): x_t = a_bar x_{t-1} + f (B u)_t
+    /// of a diagonal system with many inputs, whose product B u the caller makes. a_bar and f are the discretization's, f
+    /// being b_bar / b. With interval each step has a time of its own, dt interval_t: irregular samples, events. reverse
+    /// runs from the end of time; x_reverse gives the states of the other direction too, from no state. Results are
+    /// linear_recurrence's.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal unsafe struct SsmDiagonalScanArgs
+    {
+        /// <summary>sizeof(ssm_diagonal_scan_args).</summary>
+        public uint StructSize;
+        /// <summary>enum ssm_discretization: how the system becomes one of steps.</summary>
+        public SsmDiscretization Discretization;
+        /// <summary>bool: run from the end of time to its start.</summary>
+        public int Reverse;
+        /// <summary>Of the generalized bilinear discretization, 0 to 1; 0 for the others.</summary>
+        public double Alpha;
+        /// <summary>in required (N): the type of bu; the eigenvalues.</summary>
+        public DLTensor* A;
+        /// <summary>in required (N): the real type of bu, above 0.</summary>
+        public DLTensor* Dt;
+        /// <summary>in required (B,N,L): float32, float64, complex64 or complex128; B u.</summary>
+        public DLTensor* Bu;
+        /// <summary>in optional (B,L): the real type of bu, the time of each step in units of dt; one if
+        /// absent.</summary>
+        public DLTensor* Interval;
+        /// <summary>in optional (R,N): the type of bu; zero if absent.</summary>
+        public DLTensor* InitialState;
+        /// <summary>in optional (S+1): int64, where packed sequences start and end.</summary>
+        public DLTensor* CuSeqlens;
+        /// <summary>out required (B,N,L) inplace bu: the type of bu.</summary>
+        public DLTensor* X;
+        /// <summary>out optional (R,N): the type of bu; the final x in the direction of the scan.</summary>
+        public DLTensor* LastState;
+        /// <summary>out optional (B,N,L): the type of bu; the states of the scan in the other direction, which starts
+        /// from zero.</summary>
+        public DLTensor* XReverse;
+    }
+
     /// <summary>The functions of ssmcuda.h. Handles are SafeHandles, which live through the call; the functions that
     /// release something take bare pointers, because ReleaseHandle calls them.</summary>
     internal static unsafe partial class NativeMethods
@@ -1916,5 +2206,85 @@ namespace SsmCuda.Interop
         /// <summary>ssm_dplr_kernel_backward_workspace.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_dplr_kernel_backward_workspace")]
         public static partial int DplrKernelBackwardWorkspace(ContextHandle context, SsmDplrKernelBackwardArgs* args, ulong* bytes);
+
+        /// <summary>ssm_cauchy_multiply.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_cauchy_multiply")]
+        public static partial int CauchyMultiply(ContextHandle context, SsmCauchyMultiplyArgs* args);
+
+        /// <summary>ssm_cauchy_multiply_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_cauchy_multiply_workspace")]
+        public static partial int CauchyMultiplyWorkspace(ContextHandle context, SsmCauchyMultiplyArgs* args, ulong* bytes);
+
+        /// <summary>ssm_cauchy_multiply_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_cauchy_multiply_backward")]
+        public static partial int CauchyMultiplyBackward(ContextHandle context, SsmCauchyMultiplyBackwardArgs* args);
+
+        /// <summary>ssm_cauchy_multiply_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_cauchy_multiply_backward_workspace")]
+        public static partial int CauchyMultiplyBackwardWorkspace(ContextHandle context, SsmCauchyMultiplyBackwardArgs* args, ulong* bytes);
+
+        /// <summary>ssm_vandermonde_multiply.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_vandermonde_multiply")]
+        public static partial int VandermondeMultiply(ContextHandle context, SsmVandermondeMultiplyArgs* args);
+
+        /// <summary>ssm_vandermonde_multiply_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_vandermonde_multiply_workspace")]
+        public static partial int VandermondeMultiplyWorkspace(ContextHandle context, SsmVandermondeMultiplyArgs* args, ulong* bytes);
+
+        /// <summary>ssm_vandermonde_multiply_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_vandermonde_multiply_backward")]
+        public static partial int VandermondeMultiplyBackward(ContextHandle context, SsmVandermondeMultiplyBackwardArgs* args);
+
+        /// <summary>ssm_vandermonde_multiply_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_vandermonde_multiply_backward_workspace")]
+        public static partial int VandermondeMultiplyBackwardWorkspace(ContextHandle context, SsmVandermondeMultiplyBackwardArgs* args, ulong* bytes);
+
+        /// <summary>ssm_discretize_diagonal.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_discretize_diagonal")]
+        public static partial int DiscretizeDiagonal(ContextHandle context, SsmDiscretizeDiagonalArgs* args);
+
+        /// <summary>ssm_discretize_diagonal_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_discretize_diagonal_workspace")]
+        public static partial int DiscretizeDiagonalWorkspace(ContextHandle context, SsmDiscretizeDiagonalArgs* args, ulong* bytes);
+
+        /// <summary>ssm_diagonal_kernel.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_diagonal_kernel")]
+        public static partial int DiagonalKernel(ContextHandle context, SsmDiagonalKernelArgs* args);
+
+        /// <summary>ssm_diagonal_kernel_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_diagonal_kernel_workspace")]
+        public static partial int DiagonalKernelWorkspace(ContextHandle context, SsmDiagonalKernelArgs* args, ulong* bytes);
+
+        /// <summary>ssm_diagonal_kernel_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_diagonal_kernel_backward")]
+        public static partial int DiagonalKernelBackward(ContextHandle context, SsmDiagonalKernelBackwardArgs* args);
+
+        /// <summary>ssm_diagonal_kernel_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_diagonal_kernel_backward_workspace")]
+        public static partial int DiagonalKernelBackwardWorkspace(ContextHandle context, SsmDiagonalKernelBackwardArgs* args, ulong* bytes);
+
+        /// <summary>ssm_diagonal_ssm.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_diagonal_ssm")]
+        public static partial int DiagonalSsm(ContextHandle context, SsmDiagonalSsmArgs* args);
+
+        /// <summary>ssm_diagonal_ssm_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_diagonal_ssm_workspace")]
+        public static partial int DiagonalSsmWorkspace(ContextHandle context, SsmDiagonalSsmArgs* args, ulong* bytes);
+
+        /// <summary>ssm_diagonal_ssm_backward.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_diagonal_ssm_backward")]
+        public static partial int DiagonalSsmBackward(ContextHandle context, SsmDiagonalSsmBackwardArgs* args);
+
+        /// <summary>ssm_diagonal_ssm_backward_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_diagonal_ssm_backward_workspace")]
+        public static partial int DiagonalSsmBackwardWorkspace(ContextHandle context, SsmDiagonalSsmBackwardArgs* args, ulong* bytes);
+
+        /// <summary>ssm_diagonal_scan.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_diagonal_scan")]
+        public static partial int DiagonalScan(ContextHandle context, SsmDiagonalScanArgs* args);
+
+        /// <summary>ssm_diagonal_scan_workspace.</summary>
+        [LibraryImport(LibraryName, EntryPoint = "ssm_diagonal_scan_workspace")]
+        public static partial int DiagonalScanWorkspace(ContextHandle context, SsmDiagonalScanArgs* args, ulong* bytes);
     }
 }

@@ -1480,6 +1480,300 @@ SSM_API int32_t ssm_dplr_kernel_backward(ssm_context* context, const ssm_dplr_ke
 SSM_API int32_t ssm_dplr_kernel_backward_workspace(ssm_context* context, const ssm_dplr_kernel_backward_args* args,
                                                    uint64_t* bytes);
 
+/** y_l = sum_n v_n / (z_l - w_n) for each row; with conjugate_pairs + conj(v_n) / (z_l - conj(w_n)). The sums of S4's
+ *  generating function (Gu, Goel and Re 2022, arXiv 2111.00396, algorithm 1). Each term is right to a few roundings however
+ *  near z lies to w; |z - w| must lie between 2^-31 and 2^31 in complex64 and between 2^-255 and 2^255 in complex128 (with
+ *  pairs |z - conj(w)| too), beyond which terms overflow or vanish. */
+typedef struct ssm_cauchy_multiply_args {
+    /** sizeof(ssm_cauchy_multiply_args). */
+    uint32_t struct_size;
+    /** bool: v and w are half of the states, the rest their conjugates. */
+    int32_t conjugate_pairs;
+    /** in required (H,N): complex64 or complex128. */
+    const DLTensor* v;
+    /** in required (H,N): the type of v; the poles. */
+    const DLTensor* w;
+    /** in required (L): the type of v; the nodes, shared by the rows. */
+    const DLTensor* z;
+    /** out required (H,L): the type of v. */
+    const DLTensor* y;
+} ssm_cauchy_multiply_args;
+SSM_API int32_t ssm_cauchy_multiply(ssm_context* context, const ssm_cauchy_multiply_args* args);
+SSM_API int32_t ssm_cauchy_multiply_workspace(ssm_context* context, const ssm_cauchy_multiply_args* args, uint64_t* bytes);
+
+/** Gradients of cauchy_multiply: with q = 1 / (z_l - w_n), grad_v_n = sum_l grad_y_l conj(q) and
+ *  grad_w_n = conj(v_n) sum_l grad_y_l conj(q)^2; with pairs also the terms conj(grad_y_l) / (z_l - conj(w_n)) and
+ *  conj(grad_y_l) / (z_l - conj(w_n))^2. Without a node they are zero.
+ *  For complex x, grad_x is dL/dRe(x) + i dL/dIm(x). */
+typedef struct ssm_cauchy_multiply_backward_args {
+    /** sizeof(ssm_cauchy_multiply_backward_args). */
+    uint32_t struct_size;
+    /** bool: as in the forward call. */
+    int32_t conjugate_pairs;
+    /** in required (H,N): complex64 or complex128. */
+    const DLTensor* v;
+    /** in required (H,N): the type of v. */
+    const DLTensor* w;
+    /** in required (L): the type of v. */
+    const DLTensor* z;
+    /** in required (H,L): the type of v. */
+    const DLTensor* grad_y;
+    /** out optional (H,N): the type of v. */
+    const DLTensor* grad_v;
+    /** out optional (H,N): the type of v. */
+    const DLTensor* grad_w;
+} ssm_cauchy_multiply_backward_args;
+SSM_API int32_t ssm_cauchy_multiply_backward(ssm_context* context, const ssm_cauchy_multiply_backward_args* args);
+SSM_API int32_t ssm_cauchy_multiply_backward_workspace(ssm_context* context, const ssm_cauchy_multiply_backward_args* args,
+                                                       uint64_t* bytes);
+
+/** y_l = sum_n v_n exp(x_n l), l = 0 .. L-1, for each row; with conjugate_pairs the real 2 Re(...). Phases Im(x) l are
+ *  reduced in double precision, so that float32 keeps its accuracy at any length. */
+typedef struct ssm_vandermonde_multiply_args {
+    /** sizeof(ssm_vandermonde_multiply_args). */
+    uint32_t struct_size;
+    /** bool: v and x are half of the states, the rest their conjugates; y is real. */
+    int32_t conjugate_pairs;
+    /** in required (H,N): complex64 or complex128. */
+    const DLTensor* v;
+    /** in required (H,N): the type of v. */
+    const DLTensor* x;
+    /** out required (H,L): the type of v, with conjugate_pairs the real type of that precision. */
+    const DLTensor* y;
+} ssm_vandermonde_multiply_args;
+SSM_API int32_t ssm_vandermonde_multiply(ssm_context* context, const ssm_vandermonde_multiply_args* args);
+SSM_API int32_t ssm_vandermonde_multiply_workspace(ssm_context* context, const ssm_vandermonde_multiply_args* args,
+                                                   uint64_t* bytes);
+
+/** Gradients of vandermonde_multiply: grad_v_n = sum_l grad_y_l conj(exp(x_n l)) and
+ *  grad_x_n = conj(v_n) sum_l l grad_y_l conj(exp(x_n l)), twice that with pairs. Without a step they are zero. */
+typedef struct ssm_vandermonde_multiply_backward_args {
+    /** sizeof(ssm_vandermonde_multiply_backward_args). */
+    uint32_t struct_size;
+    /** bool: as in the forward call. */
+    int32_t conjugate_pairs;
+    /** in required (H,N): complex64 or complex128. */
+    const DLTensor* v;
+    /** in required (H,N): the type of v. */
+    const DLTensor* x;
+    /** in required (H,L): the type of v, with conjugate_pairs the real type of that precision. */
+    const DLTensor* grad_y;
+    /** out optional (H,N): the type of v. */
+    const DLTensor* grad_v;
+    /** out optional (H,N): the type of v. */
+    const DLTensor* grad_x;
+} ssm_vandermonde_multiply_backward_args;
+SSM_API int32_t ssm_vandermonde_multiply_backward(ssm_context* context, const ssm_vandermonde_multiply_backward_args* args);
+SSM_API int32_t ssm_vandermonde_multiply_backward_workspace(ssm_context* context,
+                                                            const ssm_vandermonde_multiply_backward_args* args,
+                                                            uint64_t* bytes);
+
+
+/** a_bar and b_bar of a diagonal system, one dt for each row. Computed in double precision. */
+typedef struct ssm_discretize_diagonal_args {
+    /** sizeof(ssm_discretize_diagonal_args). */
+    uint32_t struct_size;
+    /** enum ssm_discretization: how the system becomes one of steps. */
+    int32_t discretization;
+    /** Of the generalized bilinear discretization, 0 to 1; 0 for the others. */
+    double alpha;
+    /** in required (H,N): complex64 or complex128; the eigenvalues. */
+    const DLTensor* a;
+    /** in optional (H,N): the type of a; needed for b_bar. */
+    const DLTensor* b;
+    /** in required (H): the real type of a, above 0. */
+    const DLTensor* dt;
+    /** in optional (H): the real type of a; s is dt interval a, but for b_bar of SSM_DISCRETIZATION_ASYNC. One if absent. */
+    const DLTensor* interval;
+    /** out optional (H,N): the type of a. */
+    const DLTensor* a_bar;
+    /** out optional (H,N): the type of a. */
+    const DLTensor* b_bar;
+} ssm_discretize_diagonal_args;
+SSM_API int32_t ssm_discretize_diagonal(ssm_context* context, const ssm_discretize_diagonal_args* args);
+SSM_API int32_t ssm_discretize_diagonal_workspace(ssm_context* context, const ssm_discretize_diagonal_args* args,
+                                                  uint64_t* bytes);
+
+/** The convolution kernel of a diagonal system, S4D's (Gu et al. 2022, arXiv 2206.11893): half of the states are given,
+ *  k_l = 2 Re sum_n c_n a_bar_n^l b_bar_n. With softmax the powers of each state are divided by their sum over l < L, which
+ *  with SSM_DISCRETIZATION_DIRAC, b = 1/a and c = w/2 is DSS's kernel (Gupta 2022, arXiv 2203.14343). The powers are
+ *  exponentials whose phases are reduced in double precision. */
+typedef struct ssm_diagonal_kernel_args {
+    /** sizeof(ssm_diagonal_kernel_args). */
+    uint32_t struct_size;
+    /** enum ssm_discretization: how the system becomes one of steps. */
+    int32_t discretization;
+    /** bool: powers are divided by their sum, which must not be 0. */
+    int32_t softmax;
+    /** Of the generalized bilinear discretization, 0 to 1; 0 for the others. */
+    double alpha;
+    /** in required (H,N): complex64 or complex128; the eigenvalues. */
+    const DLTensor* a;
+    /** in required (H,N): the type of a. */
+    const DLTensor* b;
+    /** in required (H,N): the type of a. */
+    const DLTensor* c;
+    /** in required (H): the real type of a, above 0. */
+    const DLTensor* dt;
+    /** out required (H,L): the real type of a. */
+    const DLTensor* k;
+} ssm_diagonal_kernel_args;
+SSM_API int32_t ssm_diagonal_kernel(ssm_context* context, const ssm_diagonal_kernel_args* args);
+SSM_API int32_t ssm_diagonal_kernel_workspace(ssm_context* context, const ssm_diagonal_kernel_args* args, uint64_t* bytes);
+
+/** Gradients of diagonal_kernel. Without a step they are zero. Where a_bar is exactly 0 they are not defined.
+ *  For complex x, grad_x is dL/dRe(x) + i dL/dIm(x). */
+typedef struct ssm_diagonal_kernel_backward_args {
+    /** sizeof(ssm_diagonal_kernel_backward_args). */
+    uint32_t struct_size;
+    /** enum ssm_discretization: as in the forward call. */
+    int32_t discretization;
+    /** bool: as in the forward call. */
+    int32_t softmax;
+    /** As in the forward call. */
+    double alpha;
+    /** in required (H,N): complex64 or complex128. */
+    const DLTensor* a;
+    /** in required (H,N): the type of a. */
+    const DLTensor* b;
+    /** in required (H,N): the type of a. */
+    const DLTensor* c;
+    /** in required (H): the real type of a. */
+    const DLTensor* dt;
+    /** in required (H,L): the real type of a. */
+    const DLTensor* grad_k;
+    /** out optional (H,N): the type of a. */
+    const DLTensor* grad_a;
+    /** out optional (H,N): the type of a. */
+    const DLTensor* grad_b;
+    /** out optional (H,N): the type of a. */
+    const DLTensor* grad_c;
+    /** out optional (H): the real type of a. */
+    const DLTensor* grad_dt;
+} ssm_diagonal_kernel_backward_args;
+SSM_API int32_t ssm_diagonal_kernel_backward(ssm_context* context, const ssm_diagonal_kernel_backward_args* args);
+SSM_API int32_t ssm_diagonal_kernel_backward_workspace(ssm_context* context, const ssm_diagonal_kernel_backward_args* args,
+                                                       uint64_t* bytes);
+
+/** A diagonal system as a recurrence (S4D's, DSS's): x_t = a_bar x_{t-1} + b_bar u_t and y_t = 2 Re(sum_n c_n x_tn) + d u_t,
+ *  half of the states being given. One step or many; what diagonal_kernel's convolution gives, with a state to go on from.
+ */
+typedef struct ssm_diagonal_ssm_args {
+    /** sizeof(ssm_diagonal_ssm_args). */
+    uint32_t struct_size;
+    /** enum ssm_discretization: how the system becomes one of steps. */
+    int32_t discretization;
+    /** Of the generalized bilinear discretization, 0 to 1; 0 for the others. */
+    double alpha;
+    /** in required (H,N): complex64 or complex128, N at least 1; the eigenvalues. */
+    const DLTensor* a;
+    /** in required (H,N): the type of a. */
+    const DLTensor* b;
+    /** in required (H,N): the type of a. */
+    const DLTensor* c;
+    /** in required (H): the real type of a, above 0. */
+    const DLTensor* dt;
+    /** in required (B,H,L): the real type of a. */
+    const DLTensor* u;
+    /** in optional (H): the real type of a; zero if absent. */
+    const DLTensor* d;
+    /** in optional (R,H,N): the type of a; zero if absent. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, where packed sequences start and end. */
+    const DLTensor* cu_seqlens;
+    /** out required (B,H,L) inplace u: the real type of a. */
+    const DLTensor* y;
+    /** out optional (R,H,N): the type of a; x after the last step. */
+    const DLTensor* last_state;
+} ssm_diagonal_ssm_args;
+SSM_API int32_t ssm_diagonal_ssm(ssm_context* context, const ssm_diagonal_ssm_args* args);
+SSM_API int32_t ssm_diagonal_ssm_workspace(ssm_context* context, const ssm_diagonal_ssm_args* args, uint64_t* bytes);
+
+/** Gradients of diagonal_ssm. With g_t = 2 conj(c) grad_y_t + conj(a_bar) g_{t+1}, grad_last_state being added at the last
+ *  step: grad_u_t = Re(conj(b_bar) g_t) + d grad_y_t, grad_c = 2 sum grad_y_t conj(x_t), of a_bar sum g_t conj(x_{t-1}) and
+ * of b_bar sum g_t u_t, from which a, b and dt get theirs. The states are computed again. Without a step gradients of
+ *  parameters are zero. For complex x, grad_x is dL/dRe(x) + i dL/dIm(x). */
+typedef struct ssm_diagonal_ssm_backward_args {
+    /** sizeof(ssm_diagonal_ssm_backward_args). */
+    uint32_t struct_size;
+    /** enum ssm_discretization: as in the forward call. */
+    int32_t discretization;
+    /** As in the forward call. */
+    double alpha;
+    /** in required (H,N): complex64 or complex128, N at least 1. */
+    const DLTensor* a;
+    /** in required (H,N): the type of a. */
+    const DLTensor* b;
+    /** in required (H,N): the type of a. */
+    const DLTensor* c;
+    /** in required (H): the real type of a. */
+    const DLTensor* dt;
+    /** in required (B,H,L): the real type of a. */
+    const DLTensor* u;
+    /** in optional (H): the real type of a; as in the forward call. */
+    const DLTensor* d;
+    /** in optional (R,H,N): the type of a; as in the forward call. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, as in the forward call. */
+    const DLTensor* cu_seqlens;
+    /** in required (B,H,L): the real type of a. */
+    const DLTensor* grad_y;
+    /** in optional (R,H,N): the type of a; zero if absent. */
+    const DLTensor* grad_last_state;
+    /** out optional (B,H,L): the real type of a. */
+    const DLTensor* grad_u;
+    /** out optional (H,N): the type of a. */
+    const DLTensor* grad_a;
+    /** out optional (H,N): the type of a. */
+    const DLTensor* grad_b;
+    /** out optional (H,N): the type of a. */
+    const DLTensor* grad_c;
+    /** out optional (H): the real type of a. */
+    const DLTensor* grad_dt;
+    /** out optional (H): the real type of a. */
+    const DLTensor* grad_d;
+    /** out optional (R,H,N): the type of a. */
+    const DLTensor* grad_initial_state;
+} ssm_diagonal_ssm_backward_args;
+SSM_API int32_t ssm_diagonal_ssm_backward(ssm_context* context, const ssm_diagonal_ssm_backward_args* args);
+SSM_API int32_t ssm_diagonal_ssm_backward_workspace(ssm_context* context, const ssm_diagonal_ssm_backward_args* args,
+                                                    uint64_t* bytes);
+
+/** S5's state scan (Smith, Warrington and Linderman 2023, arXiv 2208.04933): x_t = a_bar x_{t-1} + f (B u)_t of a diagonal
+ *  system with many inputs, whose product B u the caller makes. a_bar and f are the discretization's, f being b_bar / b.
+ * With interval each step has a time of its own, dt interval_t: irregular samples, events. reverse runs from the end of
+ * time; x_reverse gives the states of the other direction too, from no state. Results are linear_recurrence's. */
+typedef struct ssm_diagonal_scan_args {
+    /** sizeof(ssm_diagonal_scan_args). */
+    uint32_t struct_size;
+    /** enum ssm_discretization: how the system becomes one of steps. */
+    int32_t discretization;
+    /** bool: run from the end of time to its start. */
+    int32_t reverse;
+    /** Of the generalized bilinear discretization, 0 to 1; 0 for the others. */
+    double alpha;
+    /** in required (N): the type of bu; the eigenvalues. */
+    const DLTensor* a;
+    /** in required (N): the real type of bu, above 0. */
+    const DLTensor* dt;
+    /** in required (B,N,L): float32, float64, complex64 or complex128; B u. */
+    const DLTensor* bu;
+    /** in optional (B,L): the real type of bu, the time of each step in units of dt; one if absent. */
+    const DLTensor* interval;
+    /** in optional (R,N): the type of bu; zero if absent. */
+    const DLTensor* initial_state;
+    /** in optional (S+1): int64, where packed sequences start and end. */
+    const DLTensor* cu_seqlens;
+    /** out required (B,N,L) inplace bu: the type of bu. */
+    const DLTensor* x;
+    /** out optional (R,N): the type of bu; the final x in the direction of the scan. */
+    const DLTensor* last_state;
+    /** out optional (B,N,L): the type of bu; the states of the scan in the other direction, which starts from zero. */
+    const DLTensor* x_reverse;
+} ssm_diagonal_scan_args;
+SSM_API int32_t ssm_diagonal_scan(ssm_context* context, const ssm_diagonal_scan_args* args);
+SSM_API int32_t ssm_diagonal_scan_workspace(ssm_context* context, const ssm_diagonal_scan_args* args, uint64_t* bytes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -4,12 +4,18 @@
 #pragma once
 
 #include "core/params/associative_scan.h"
+#include "core/params/cauchy_multiply.h"
+#include "core/params/cauchy_multiply_backward.h"
 #include "core/params/causal_conv.h"
 #include "core/params/causal_conv1d.h"
 #include "core/params/causal_conv1d_backward.h"
 #include "core/params/causal_conv1d_update.h"
 #include "core/params/dense_kernel.h"
 #include "core/params/dense_ssm.h"
+#include "core/params/diagonal_scan.h"
+#include "core/params/diagonal_ssm.h"
+#include "core/params/diagonal_ssm_backward.h"
+#include "core/params/discretize_diagonal.h"
 #include "core/params/dplr_kernel.h"
 #include "core/params/dplr_kernel_backward.h"
 #include "core/params/dplr_ssm.h"
@@ -25,6 +31,8 @@
 #include "core/params/selective_state_update.h"
 #include "core/params/ssd.h"
 #include "core/params/ssd_backward.h"
+#include "core/params/vandermonde_multiply.h"
+#include "core/params/vandermonde_multiply_backward.h"
 #include "ssmcuda/ssmcuda.h"
 
 namespace ssm {

@@ -137,6 +137,8 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         "ssd.tile",
         "mamba3.tile",
         "mamba3_backward.tile",
+        "diagonal_ssm.tile",
+        "diagonal_ssm_backward.tile",
     };
     for (const char* known : names) {
         if (std::strcmp(known, name) == 0) {

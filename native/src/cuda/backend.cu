@@ -276,6 +276,8 @@ int32_t set_option(BackendContext* context, const char* name, int64_t value) {
         {"rms_norm_backward.tile", INT32_MAX},
         {"mamba3.tile", INT32_MAX},
         {"mamba3_backward.tile", INT32_MAX},
+        {"diagonal_ssm.tile", INT32_MAX},
+        {"diagonal_ssm_backward.tile", INT32_MAX},
     };
     for (const auto& option : options) {
         if (std::strcmp(option.name, name) == 0) {

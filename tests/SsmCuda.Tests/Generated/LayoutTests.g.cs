@@ -782,4 +782,177 @@ public sealed unsafe class LayoutTests
         Layout.Check("ssm_dplr_kernel_backward_args.grad_c", (byte*)&value.GradC - (byte*)&value);
         Layout.Check("ssm_dplr_kernel_backward_args.grad_dt", (byte*)&value.GradDt - (byte*)&value);
     }
+
+    [Test]
+    public void SsmCauchyMultiplyArgs()
+    {
+        SsmCauchyMultiplyArgs value = default;
+        Layout.Check("ssm_cauchy_multiply_args", sizeof(SsmCauchyMultiplyArgs));
+        Layout.Check("ssm_cauchy_multiply_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_args.conjugate_pairs", (byte*)&value.ConjugatePairs - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_args.v", (byte*)&value.V - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_args.w", (byte*)&value.W - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_args.y", (byte*)&value.Y - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmCauchyMultiplyBackwardArgs()
+    {
+        SsmCauchyMultiplyBackwardArgs value = default;
+        Layout.Check("ssm_cauchy_multiply_backward_args", sizeof(SsmCauchyMultiplyBackwardArgs));
+        Layout.Check("ssm_cauchy_multiply_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_backward_args.conjugate_pairs", (byte*)&value.ConjugatePairs - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_backward_args.v", (byte*)&value.V - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_backward_args.w", (byte*)&value.W - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_backward_args.z", (byte*)&value.Z - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_backward_args.grad_y", (byte*)&value.GradY - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_backward_args.grad_v", (byte*)&value.GradV - (byte*)&value);
+        Layout.Check("ssm_cauchy_multiply_backward_args.grad_w", (byte*)&value.GradW - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmVandermondeMultiplyArgs()
+    {
+        SsmVandermondeMultiplyArgs value = default;
+        Layout.Check("ssm_vandermonde_multiply_args", sizeof(SsmVandermondeMultiplyArgs));
+        Layout.Check("ssm_vandermonde_multiply_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_vandermonde_multiply_args.conjugate_pairs", (byte*)&value.ConjugatePairs - (byte*)&value);
+        Layout.Check("ssm_vandermonde_multiply_args.v", (byte*)&value.V - (byte*)&value);
+        Layout.Check("ssm_vandermonde_multiply_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_vandermonde_multiply_args.y", (byte*)&value.Y - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmVandermondeMultiplyBackwardArgs()
+    {
+        SsmVandermondeMultiplyBackwardArgs value = default;
+        Layout.Check("ssm_vandermonde_multiply_backward_args", sizeof(SsmVandermondeMultiplyBackwardArgs));
+        Layout.Check("ssm_vandermonde_multiply_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_vandermonde_multiply_backward_args.conjugate_pairs", (byte*)&value.ConjugatePairs - (byte*)&value);
+        Layout.Check("ssm_vandermonde_multiply_backward_args.v", (byte*)&value.V - (byte*)&value);
+        Layout.Check("ssm_vandermonde_multiply_backward_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_vandermonde_multiply_backward_args.grad_y", (byte*)&value.GradY - (byte*)&value);
+        Layout.Check("ssm_vandermonde_multiply_backward_args.grad_v", (byte*)&value.GradV - (byte*)&value);
+        Layout.Check("ssm_vandermonde_multiply_backward_args.grad_x", (byte*)&value.GradX - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDiscretizeDiagonalArgs()
+    {
+        SsmDiscretizeDiagonalArgs value = default;
+        Layout.Check("ssm_discretize_diagonal_args", sizeof(SsmDiscretizeDiagonalArgs));
+        Layout.Check("ssm_discretize_diagonal_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_discretize_diagonal_args.discretization", (byte*)&value.Discretization - (byte*)&value);
+        Layout.Check("ssm_discretize_diagonal_args.alpha", (byte*)&value.Alpha - (byte*)&value);
+        Layout.Check("ssm_discretize_diagonal_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_discretize_diagonal_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_discretize_diagonal_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_discretize_diagonal_args.interval", (byte*)&value.Interval - (byte*)&value);
+        Layout.Check("ssm_discretize_diagonal_args.a_bar", (byte*)&value.ABar - (byte*)&value);
+        Layout.Check("ssm_discretize_diagonal_args.b_bar", (byte*)&value.BBar - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDiagonalKernelArgs()
+    {
+        SsmDiagonalKernelArgs value = default;
+        Layout.Check("ssm_diagonal_kernel_args", sizeof(SsmDiagonalKernelArgs));
+        Layout.Check("ssm_diagonal_kernel_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_args.discretization", (byte*)&value.Discretization - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_args.softmax", (byte*)&value.Softmax - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_args.alpha", (byte*)&value.Alpha - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_args.k", (byte*)&value.K - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDiagonalKernelBackwardArgs()
+    {
+        SsmDiagonalKernelBackwardArgs value = default;
+        Layout.Check("ssm_diagonal_kernel_backward_args", sizeof(SsmDiagonalKernelBackwardArgs));
+        Layout.Check("ssm_diagonal_kernel_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.discretization", (byte*)&value.Discretization - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.softmax", (byte*)&value.Softmax - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.alpha", (byte*)&value.Alpha - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.grad_k", (byte*)&value.GradK - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.grad_a", (byte*)&value.GradA - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.grad_b", (byte*)&value.GradB - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.grad_c", (byte*)&value.GradC - (byte*)&value);
+        Layout.Check("ssm_diagonal_kernel_backward_args.grad_dt", (byte*)&value.GradDt - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDiagonalSsmArgs()
+    {
+        SsmDiagonalSsmArgs value = default;
+        Layout.Check("ssm_diagonal_ssm_args", sizeof(SsmDiagonalSsmArgs));
+        Layout.Check("ssm_diagonal_ssm_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.discretization", (byte*)&value.Discretization - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.alpha", (byte*)&value.Alpha - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.u", (byte*)&value.U - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.y", (byte*)&value.Y - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_args.last_state", (byte*)&value.LastState - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDiagonalSsmBackwardArgs()
+    {
+        SsmDiagonalSsmBackwardArgs value = default;
+        Layout.Check("ssm_diagonal_ssm_backward_args", sizeof(SsmDiagonalSsmBackwardArgs));
+        Layout.Check("ssm_diagonal_ssm_backward_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.discretization", (byte*)&value.Discretization - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.alpha", (byte*)&value.Alpha - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.b", (byte*)&value.B - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.c", (byte*)&value.C - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.u", (byte*)&value.U - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.d", (byte*)&value.D - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.grad_y", (byte*)&value.GradY - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.grad_last_state", (byte*)&value.GradLastState - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.grad_u", (byte*)&value.GradU - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.grad_a", (byte*)&value.GradA - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.grad_b", (byte*)&value.GradB - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.grad_c", (byte*)&value.GradC - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.grad_dt", (byte*)&value.GradDt - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.grad_d", (byte*)&value.GradD - (byte*)&value);
+        Layout.Check("ssm_diagonal_ssm_backward_args.grad_initial_state", (byte*)&value.GradInitialState - (byte*)&value);
+    }
+
+    [Test]
+    public void SsmDiagonalScanArgs()
+    {
+        SsmDiagonalScanArgs value = default;
+        Layout.Check("ssm_diagonal_scan_args", sizeof(SsmDiagonalScanArgs));
+        Layout.Check("ssm_diagonal_scan_args.struct_size", (byte*)&value.StructSize - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.discretization", (byte*)&value.Discretization - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.reverse", (byte*)&value.Reverse - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.alpha", (byte*)&value.Alpha - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.a", (byte*)&value.A - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.dt", (byte*)&value.Dt - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.bu", (byte*)&value.Bu - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.interval", (byte*)&value.Interval - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.initial_state", (byte*)&value.InitialState - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.cu_seqlens", (byte*)&value.CuSeqlens - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.x", (byte*)&value.X - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.last_state", (byte*)&value.LastState - (byte*)&value);
+        Layout.Check("ssm_diagonal_scan_args.x_reverse", (byte*)&value.XReverse - (byte*)&value);
+    }
 }

@@ -62,7 +62,17 @@ const char* name_of(Operation operation) {
                                         "dense_ssm",
                                         "dplr_ssm",
                                         "dplr_kernel",
-                                        "dplr_kernel_backward"};
+                                        "dplr_kernel_backward",
+                                        "cauchy_multiply",
+                                        "cauchy_multiply_backward",
+                                        "vandermonde_multiply",
+                                        "vandermonde_multiply_backward",
+                                        "discretize_diagonal",
+                                        "diagonal_kernel",
+                                        "diagonal_kernel_backward",
+                                        "diagonal_ssm",
+                                        "diagonal_ssm_backward",
+                                        "diagonal_scan"};
     return names[static_cast<int>(operation)];
 }
 
@@ -91,6 +101,9 @@ std::string Problem::describe() const {
         text << " norm before gate";
     if (group_size)
         text << " groups of " << group_size;
+    if (operation >= Operation::discretize_diagonal)
+        text << " discretization " << discretization << (alpha != 0 ? " alpha " + std::to_string(alpha) : "");
+    text << (conjugate_pairs ? " pairs" : "") << (softmax ? " softmax" : "");
     for (const auto& [name, tensor] : inputs) {
         text << " " << name << "(";
         for (size_t axis = 0; axis < tensor.shape.size(); ++axis)
@@ -267,7 +280,10 @@ const char* main_output(Operation operation) {
     case Operation::mamba3_update:
     case Operation::dense_ssm:
     case Operation::dplr_ssm:
+    case Operation::diagonal_ssm:
         return "y";
+    case Operation::diagonal_scan:
+        return "x";
     case Operation::rms_norm_backward:
     case Operation::gated_rms_norm_backward:
         return "grad_x";
@@ -767,6 +783,149 @@ int32_t Call::with_args(Run run) {
         args.grad_weight = at("grad_weight");
         args.grad_bias = at("grad_bias");
         return run(ssm_gated_rms_norm_backward, ssm_gated_rms_norm_backward_workspace, args);
+    }
+    case Operation::cauchy_multiply: {
+        ssm_cauchy_multiply_args args{};
+        args.struct_size = sizeof args;
+        args.conjugate_pairs = problem.conjugate_pairs;
+        args.v = at("v");
+        args.w = at("w");
+        args.z = at("z");
+        args.y = at("y");
+        return run(ssm_cauchy_multiply, ssm_cauchy_multiply_workspace, args);
+    }
+    case Operation::cauchy_multiply_backward: {
+        ssm_cauchy_multiply_backward_args args{};
+        args.struct_size = sizeof args;
+        args.conjugate_pairs = problem.conjugate_pairs;
+        args.v = at("v");
+        args.w = at("w");
+        args.z = at("z");
+        args.grad_y = at("grad_y");
+        args.grad_v = at("grad_v");
+        args.grad_w = at("grad_w");
+        return run(ssm_cauchy_multiply_backward, ssm_cauchy_multiply_backward_workspace, args);
+    }
+    case Operation::vandermonde_multiply: {
+        ssm_vandermonde_multiply_args args{};
+        args.struct_size = sizeof args;
+        args.conjugate_pairs = problem.conjugate_pairs;
+        args.v = at("v");
+        args.x = at("x");
+        args.y = at("y");
+        return run(ssm_vandermonde_multiply, ssm_vandermonde_multiply_workspace, args);
+    }
+    case Operation::vandermonde_multiply_backward: {
+        ssm_vandermonde_multiply_backward_args args{};
+        args.struct_size = sizeof args;
+        args.conjugate_pairs = problem.conjugate_pairs;
+        args.v = at("v");
+        args.x = at("x");
+        args.grad_y = at("grad_y");
+        args.grad_v = at("grad_v");
+        args.grad_x = at("grad_x");
+        return run(ssm_vandermonde_multiply_backward, ssm_vandermonde_multiply_backward_workspace, args);
+    }
+    case Operation::discretize_diagonal: {
+        ssm_discretize_diagonal_args args{};
+        args.struct_size = sizeof args;
+        args.discretization = problem.discretization;
+        args.alpha = problem.alpha;
+        args.a = at("a");
+        args.b = at("b");
+        args.dt = at("dt");
+        args.interval = at("interval");
+        args.a_bar = at("a_bar");
+        args.b_bar = at("b_bar");
+        return run(ssm_discretize_diagonal, ssm_discretize_diagonal_workspace, args);
+    }
+    case Operation::diagonal_kernel: {
+        ssm_diagonal_kernel_args args{};
+        args.struct_size = sizeof args;
+        args.discretization = problem.discretization;
+        args.softmax = problem.softmax;
+        args.alpha = problem.alpha;
+        args.a = at("a");
+        args.b = at("b");
+        args.c = at("c");
+        args.dt = at("dt");
+        args.k = at("k");
+        return run(ssm_diagonal_kernel, ssm_diagonal_kernel_workspace, args);
+    }
+    case Operation::diagonal_kernel_backward: {
+        ssm_diagonal_kernel_backward_args args{};
+        args.struct_size = sizeof args;
+        args.discretization = problem.discretization;
+        args.softmax = problem.softmax;
+        args.alpha = problem.alpha;
+        args.a = at("a");
+        args.b = at("b");
+        args.c = at("c");
+        args.dt = at("dt");
+        args.grad_k = at("grad_k");
+        args.grad_a = at("grad_a");
+        args.grad_b = at("grad_b");
+        args.grad_c = at("grad_c");
+        args.grad_dt = at("grad_dt");
+        return run(ssm_diagonal_kernel_backward, ssm_diagonal_kernel_backward_workspace, args);
+    }
+    case Operation::diagonal_ssm: {
+        ssm_diagonal_ssm_args args{};
+        args.struct_size = sizeof args;
+        args.discretization = problem.discretization;
+        args.alpha = problem.alpha;
+        args.a = at("a");
+        args.b = at("b");
+        args.c = at("c");
+        args.dt = at("dt");
+        args.u = at("u");
+        args.d = at("d");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.y = at("y");
+        args.last_state = at("last_state");
+        return run(ssm_diagonal_ssm, ssm_diagonal_ssm_workspace, args);
+    }
+    case Operation::diagonal_ssm_backward: {
+        ssm_diagonal_ssm_backward_args args{};
+        args.struct_size = sizeof args;
+        args.discretization = problem.discretization;
+        args.alpha = problem.alpha;
+        args.a = at("a");
+        args.b = at("b");
+        args.c = at("c");
+        args.dt = at("dt");
+        args.u = at("u");
+        args.d = at("d");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.grad_y = at("grad_y");
+        args.grad_last_state = at("grad_last_state");
+        args.grad_u = at("grad_u");
+        args.grad_a = at("grad_a");
+        args.grad_b = at("grad_b");
+        args.grad_c = at("grad_c");
+        args.grad_dt = at("grad_dt");
+        args.grad_d = at("grad_d");
+        args.grad_initial_state = at("grad_initial_state");
+        return run(ssm_diagonal_ssm_backward, ssm_diagonal_ssm_backward_workspace, args);
+    }
+    case Operation::diagonal_scan: {
+        ssm_diagonal_scan_args args{};
+        args.struct_size = sizeof args;
+        args.discretization = problem.discretization;
+        args.reverse = problem.reverse;
+        args.alpha = problem.alpha;
+        args.a = at("a");
+        args.dt = at("dt");
+        args.bu = at("bu");
+        args.interval = at("interval");
+        args.initial_state = at("initial_state");
+        args.cu_seqlens = at("cu_seqlens");
+        args.x = at("x");
+        args.last_state = at("last_state");
+        args.x_reverse = at("x_reverse");
+        return run(ssm_diagonal_scan, ssm_diagonal_scan_workspace, args);
     }
     }
     return SSM_ERROR_INTERNAL;

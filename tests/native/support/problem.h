@@ -78,7 +78,17 @@ enum class Operation {
     dense_ssm,
     dplr_ssm,
     dplr_kernel,
-    dplr_kernel_backward
+    dplr_kernel_backward,
+    cauchy_multiply,
+    cauchy_multiply_backward,
+    vandermonde_multiply,
+    vandermonde_multiply_backward,
+    discretize_diagonal,
+    diagonal_kernel,
+    diagonal_kernel_backward,
+    diagonal_ssm,
+    diagonal_ssm_backward,
+    diagonal_scan
 };
 const char* name_of(Operation operation);
 
@@ -99,6 +109,7 @@ struct Problem {
     double alpha = 0, step = 0, time_before = 0; // step: dt of hippo_project
     int64_t steps_before = 0;
     bool conjugate_pairs = false, c_is_tilde = false;
+    bool softmax = false;
     std::map<std::string, Tensor> inputs;
     std::map<std::string, Tensor> outputs; // what is asked for: type and shape; the values do not matter
     std::map<std::string, View> views;     // compact where not named

@@ -1,5 +1,6 @@
 #include "support/reference.h"
 
+#include "support/s4.h"
 #include "support/sequence_ids.h"
 #include "support/state_space.h"
 #include "support/state_update.h"
@@ -1545,8 +1546,9 @@ Reference reference(const Problem& problem) {
     case Operation::dplr_kernel:
     case Operation::dplr_kernel_backward:
         return state_space_reference(problem);
+    default:
+        return pole_reference(problem);
     }
-    return {};
 }
 
 // ---- Comparisons -------------------------------------------------------------------------------------------------------

@@ -90,6 +90,20 @@ SSM_DEVICE void sincos_pi(double x, double& sine, double& cosine) {
 #endif
 }
 
+// 1 / x within an ulp where x and the result are normal numbers: a division takes several times as long.
+SSM_DEVICE float fast_reciprocal(float x) {
+#if defined(__CUDA_ARCH__)
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+#else
+    return 1.0f / x;
+#endif
+}
+SSM_DEVICE double fast_reciprocal(double x) {
+    return 1.0 / x;
+}
+
 // log(1 + exp(x)), accurate at both ends: for large x it is x, for small x it is exp(x).
 SSM_DEVICE float softplus(float x) {
     return (x > 0 ? x : 0.0f) + log1pf(expf(-fabsf(x)));

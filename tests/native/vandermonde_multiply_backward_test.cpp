@@ -1,0 +1,10 @@
+// Gradients of sums of exponentials.
+#include "support/s4.h"
+
+namespace ssm::test {
+
+using enum Type;
+
+SSM_POLE_TESTS(VandermondeMultiplyBackward, vandermonde_multiply_backward_problems, complex64, complex128);
+
+} // namespace ssm::test

@@ -755,7 +755,8 @@ struct Mamba3Head {
     const bool magnitudes;
     const Tensor &x, &dt, &a, &b;
     const Tensor *angles, *bias, *d;
-    const int64_t time_axis; // 1, or where one step goes without an axis of time -1
+    const Tensor *c, *b_bias, *c_bias, *trap, *z, *grad_y; // looked up once: these loops are long
+    const int64_t time_axis;                               // 1, or where one step goes without an axis of time -1
     int64_t length, heads, channels, states, groups, turning;
     int64_t batch, head, row;
     double unit;
@@ -763,7 +764,9 @@ struct Mamba3Head {
     Mamba3Head(const Problem& problem, bool magnitudes, int64_t batch, int64_t row, int64_t head)
         : problem(problem), magnitudes(magnitudes), x(problem.inputs.at("x")), dt(problem.inputs.at("dt")),
           a(problem.inputs.at("a")), b(problem.inputs.at("b")), angles(find(problem.inputs, "angles")),
-          bias(find(problem.inputs, "dt_bias")), d(find(problem.inputs, "d")), time_axis(x.shape.size() == 4 ? 1 : -1),
+          bias(find(problem.inputs, "dt_bias")), d(find(problem.inputs, "d")), c(find(problem.inputs, "c")),
+          b_bias(find(problem.inputs, "b_bias")), c_bias(find(problem.inputs, "c_bias")), trap(find(problem.inputs, "trap")),
+          z(find(problem.inputs, "z")), grad_y(find(problem.inputs, "grad_y")), time_axis(x.shape.size() == 4 ? 1 : -1),
           length(time_axis == 1 ? x.shape[1] : 1), heads(x.shape[x.shape.size() - 2]), channels(x.shape.back()),
           states(b.shape.back()), groups(b.shape[b.shape.size() - 2]), turning(angles ? angles->shape.back() : 0),
           batch(batch), head(head), row(row), unit(roundoff(state_type(x.type))) {}
@@ -788,6 +791,7 @@ struct Mamba3Head {
         return tensor ? tensor->values[index].real() : 0;
     }
     double value(const char* name, int64_t index) const { return part(given(name, index)); }
+    static double at(const Tensor* tensor, int64_t index) { return tensor ? tensor->values[index].real() : 0; }
 
     struct Step {
         StepSize s;
@@ -804,13 +808,13 @@ struct Mamba3Head {
         step.s = step_size(problem, dt.values[step_index(t)].real(), bias ? &own_bias : nullptr, unit);
         step.rate = a.values[rate_index(t)].real();
         step.decay = std::exp(step.s.value * step.rate);
-        step.lambda = 1 / (1 + std::exp(-given("trap", step_index(t))));
+        step.lambda = 1 / (1 + std::exp(-at(trap, step_index(t))));
         step.now = step.lambda * step.s.value;
-        step.entering = step.s.value / (1 + std::exp(given("trap", step_index(t))));
+        step.entering = step.s.value / (1 + std::exp(at(trap, step_index(t))));
         step.old = step.decay * step.entering;
         for (int64_t n = 0; n < states; ++n) {
-            step.b.push_back(sum(given("b", b_index(t, n)), given("b_bias", head * states + n)));
-            step.c.push_back(sum(given("c", b_index(t, n)), given("c_bias", head * states + n)));
+            step.b.push_back(sum(at(&b, b_index(t, n)), at(b_bias, head * states + n)));
+            step.c.push_back(sum(at(c, b_index(t, n)), at(c_bias, head * states + n)));
         }
         for (int64_t i = 0; i < turning; ++i) {
             const double part_of_turn = std::tanh(angles->values[angle_index(t, i)].real()) * step.s.value / 2;
@@ -843,7 +847,7 @@ struct Mamba3Head {
     static double dot(const std::vector<double>& u, const std::vector<double>& v) {
         return std::inner_product(u.begin(), u.end(), v.begin(), 0.0);
     }
-    double skip(int64_t p) const { return value("d", skip_index(p)); }
+    double skip(int64_t p) const { return part(at(d, skip_index(p))); }
 };
 
 using Values = std::map<std::string, std::vector<double>>;
@@ -869,6 +873,7 @@ void run_mamba3(const Mamba3Head& at, int64_t begin, int64_t end, Values& result
     for (auto* values : {&h, &k, &x})
         for (double& value : *values)
             value = at.part(value);
+    std::vector<double>& to_y = result["y"];
     for (int64_t t = begin; t < end; ++t) {
         const Mamba3Head::Step step = at.step(t, theta);
         const std::vector<double> own_k = at.turned(step.b, step), q = at.turned(step.c, step);
@@ -877,19 +882,19 @@ void run_mamba3(const Mamba3Head& at, int64_t begin, int64_t end, Values& result
         const double next =
             !at.magnitudes || t + 1 == end ? 0 : at.step(t + 1, behind).entering * Mamba3Head::dot(step.b, step.c);
         for (int64_t p = 0; p < at.channels; ++p) {
-            const double own_x = at.value("x", at.x_index(t, p));
+            const double own_x = at.part(at.at(&at.x, at.x_index(t, p)));
             double y = (at.skip(p) + 2 * next) * own_x;
             for (int64_t n = 0; n < at.states; ++n) {
                 double& state = h[p * at.states + n];
                 state = step.decay * state + step.old * x[p] * k[n] + step.now * own_x * own_k[n];
                 y += state * q[n];
             }
-            if (find(at.problem.inputs, "z")) {
-                const double gate = at.given("z", at.x_index(t, p));
+            if (at.z) {
+                const double gate = at.at(at.z, at.x_index(t, p));
                 y *= at.part(gate / (1 + std::exp(-gate)));
             }
             x[p] = own_x;
-            result["y"][at.x_index(t, p)] = y;
+            to_y[at.x_index(t, p)] = y;
         }
         k = own_k;
     }
@@ -963,10 +968,23 @@ void run_mamba3_backward(const Mamba3Head& at, int64_t begin, int64_t end, Value
             values[i] = at.value(name, at.state_index(width, i));
         return values;
     };
-    const auto add = [&](const char* name, int64_t index, double value) {
-        if (auto& to = result[name]; !to.empty())
+    const auto add = [](std::vector<double>& to, int64_t index, double value) {
+        if (!to.empty())
             to[index] += value;
     };
+    const auto sums_of = [&](const char* name) -> std::vector<double>& { return result[name]; };
+    std::vector<double>& grad_x = sums_of("grad_x");
+    std::vector<double>& grad_d = sums_of("grad_d");
+    std::vector<double>& grad_z = sums_of("grad_z");
+    std::vector<double>& grad_angles = sums_of("grad_angles");
+    std::vector<double>& grad_b = sums_of("grad_b");
+    std::vector<double>& grad_c = sums_of("grad_c");
+    std::vector<double>& grad_b_bias = sums_of("grad_b_bias");
+    std::vector<double>& grad_c_bias = sums_of("grad_c_bias");
+    std::vector<double>& grad_a = sums_of("grad_a");
+    std::vector<double>& grad_trap = sums_of("grad_trap");
+    std::vector<double>& grad_dt = sums_of("grad_dt");
+    std::vector<double>& grad_dt_bias = sums_of("grad_dt_bias");
     std::vector<double> theta(at.turning);
     for (int64_t i = 0; i < at.turning; ++i)
         theta[i] = at.given("initial_angle", at.state_index(at.turning, i));
@@ -979,7 +997,7 @@ void run_mamba3_backward(const Mamba3Head& at, int64_t begin, int64_t end, Value
         k.push_back(at.turned(step.b, step));
         x.emplace_back();
         for (int64_t p = 0; p < at.channels; ++p)
-            x.back().push_back(at.value("x", at.x_index(t, p)));
+            x.back().push_back(at.part(at.at(&at.x, at.x_index(t, p))));
         h.push_back(h.back());
         for (int64_t i = 0; i < size; ++i) {
             const int64_t p = i / at.states, n = i % at.states;
@@ -990,9 +1008,8 @@ void run_mamba3_backward(const Mamba3Head& at, int64_t begin, int64_t end, Value
     std::vector<double> of_h = state("grad_last_state", size), of_k = state("grad_last_b", at.states);
     std::vector<double> of_x = state("grad_last_x", at.channels), of_theta = state("grad_last_angle", at.turning);
     const auto gradient_of_y = [&](int64_t t, int64_t p) {
-        const double gate = find(at.problem.inputs, "z") ? at.given("z", at.x_index(t, p)) : 0;
-        return at.part(at.given("grad_y", at.x_index(t, p)) *
-                       (find(at.problem.inputs, "z") ? gate / (1 + std::exp(-gate)) : 1));
+        const double gate = at.at(at.z, at.x_index(t, p));
+        return at.part(at.at(at.grad_y, at.x_index(t, p)) * (at.z ? gate / (1 + std::exp(-gate)) : 1));
     };
     // |g . x| |k . q| of a step, which ssd's form adds and takes away again.
     const auto extra = [&](int64_t i) {
@@ -1029,13 +1046,13 @@ void run_mamba3_backward(const Mamba3Head& at, int64_t begin, int64_t end, Value
                 before_x[p] += step.old * of_h[j] * k[i][n];
                 of_h[j] *= step.decay;
             }
-            add("grad_x", index, of_x[p]);
-            add("grad_d", (at.d ? at.d->shape.size() == 2 : false) ? at.skip_index(p) : at.head, g * own_x[p]);
-            if (find(at.problem.inputs, "z")) {
-                const double gate = at.given("z", index), sigmoid = 1 / (1 + std::exp(-gate));
+            add(grad_x, index, of_x[p]);
+            add(grad_d, (at.d ? at.d->shape.size() == 2 : false) ? at.skip_index(p) : at.head, g * own_x[p]);
+            if (at.z) {
+                const double gate = at.at(at.z, index), sigmoid = 1 / (1 + std::exp(-gate));
                 const double slope =
                     at.magnitudes ? sigmoid * (1 + std::abs(gate) * (1 - sigmoid)) : sigmoid * (1 + gate * (1 - sigmoid));
-                add("grad_z", index, at.value("grad_y", index) * (y + 2 * next * product * own_x[p]) * slope);
+                add(grad_z, index, at.part(at.at(at.grad_y, index)) * (y + 2 * next * product * own_x[p]) * slope);
             }
         }
         const double s = step.s.value, rest = 1 - step.lambda;
@@ -1045,23 +1062,23 @@ void run_mamba3_backward(const Mamba3Head& at, int64_t begin, int64_t end, Value
         for (int64_t j = 0; j < at.turning; ++j) {
             const double ku = own_k[2 * j], kv = own_k[2 * j + 1], qu = q[2 * j], qv = q[2 * j + 1];
             of_theta[j] += minus(of_k[2 * j + 1] * ku, of_k[2 * j] * kv) + minus(of_q[2 * j + 1] * qu, of_q[2 * j] * qv);
-            const double tanh = std::tanh(at.given("angles", at.angle_index(t, j))), slope = 1 - tanh * tanh;
-            add("grad_angles", at.angle_index(t, j), of_theta[j] * M_PI * s * slope);
+            const double tanh = std::tanh(at.at(at.angles, at.angle_index(t, j))), slope = 1 - tanh * tanh;
+            add(grad_angles, at.angle_index(t, j), of_theta[j] * M_PI * s * slope);
             of_s += of_theta[j] * M_PI * at.part(tanh);
         }
         std::vector<double> of_b = at.turned(of_k, step, -1), of_c = at.turned(of_q, step, -1);
         for (int64_t n = 0; n < at.states; ++n) {
             of_b[n] += 2 * next * of_skip * step.c[n];
             of_c[n] += 2 * next * of_skip * step.b[n];
-            add("grad_b", at.b_index(t, n), of_b[n]);
-            add("grad_c", at.b_index(t, n), of_c[n]);
-            add("grad_b_bias", at.head * at.states + n, of_b[n]);
-            add("grad_c_bias", at.head * at.states + n, of_c[n]);
+            add(grad_b, at.b_index(t, n), of_b[n]);
+            add(grad_c, at.b_index(t, n), of_c[n]);
+            add(grad_b_bias, at.head * at.states + n, of_b[n]);
+            add(grad_c_bias, at.head * at.states + n, of_c[n]);
         }
-        add("grad_a", at.rate_index(t), of_alpha * step.decay * s);
-        add("grad_trap", at.step_index(t), of_lambda * step.lambda * rest);
-        add("grad_dt", at.step_index(t), of_s * step.s.slope);
-        add("grad_dt_bias", at.head, of_s * step.s.slope);
+        add(grad_a, at.rate_index(t), of_alpha * step.decay * s);
+        add(grad_trap, at.step_index(t), of_lambda * step.lambda * rest);
+        add(grad_dt, at.step_index(t), of_s * step.s.slope);
+        add(grad_dt_bias, at.head, of_s * step.s.slope);
         of_k = before_k;
         of_x = before_x;
     }
@@ -1069,7 +1086,7 @@ void run_mamba3_backward(const Mamba3Head& at, int64_t begin, int64_t end, Value
         {"grad_initial_state", of_h}, {"grad_initial_angle", of_theta}, {"grad_initial_b", of_k}, {"grad_initial_x", of_x}};
     for (const auto& [name, values] : initial)
         for (size_t i = 0; i < values.size(); ++i)
-            add(name, at.state_index(static_cast<int64_t>(values.size()), static_cast<int64_t>(i)), values[i]);
+            add(sums_of(name), at.state_index(static_cast<int64_t>(values.size()), static_cast<int64_t>(i)), values[i]);
 }
 
 Reference mamba3_backward(const Problem& problem) {

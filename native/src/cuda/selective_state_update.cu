@@ -135,6 +135,11 @@ struct StateUpdateChannel {
         return static_cast<V*>(tensor.data) + batch * tensor.batch_stride + head * tensor.head_stride +
                channel * tensor.channel_stride + step * tensor.time_stride;
     }
+    template <typename V>
+    SSM_DEVICE const V* of_group(const HeadTensor& tensor, int64_t group, int64_t step) const {
+        return static_cast<const V*>(tensor.data) + row * tensor.batch_stride + group * tensor.head_stride +
+               step * tensor.time_stride;
+    }
     SSM_DEVICE R read(const HeadTensor& tensor, int64_t step) const {
         return with_storage_of<R>(params.type, [&](auto of) { return widen(*at<const decltype(of)>(tensor, row, step)); });
     }
@@ -175,18 +180,12 @@ struct StateUpdateChannel {
                 x = read(params.x, step);
                 R s = read(params.dt, step) + parameter(params.dt_bias);
                 s = params.dt_softplus ? softplus(s) : s;
-                const int64_t b = row * params.b.batch_stride + group * params.b.head_stride + step * params.b.time_stride;
-                const int64_t c = row * params.c.batch_stride + group * params.c.head_stride + step * params.c.time_stride;
                 const R tied = params.is_tied ? step_decay(s, parameter(params.a)) : R(0);
                 for (int64_t part = 0; part < arguments.parts; ++part) {
                     if (step == 0 || arguments.parts > 1) {
                         load(part, slot, step);
                     }
-                    sum += with_storage_of<R>(params.type, [&](auto of) {
-                        using U = decltype(of);
-                        return advance(part, s, s * x, tied, static_cast<const U*>(params.b.data) + b,
-                                       static_cast<const U*>(params.c.data) + c);
-                    });
+                    sum += advance(part, s, s * x, tied, group, step);
                     const bool is_last = step == params.steps - 1;
                     if (is_last || arguments.parts > 1) {
                         store(part, slot, is_last);
@@ -255,8 +254,7 @@ struct StateUpdateChannel {
     }
 
     // The lane's states of a part through a step; answers their h c.
-    template <typename U>
-    SSM_DEVICE R advance(int64_t part, R s, R sx, R tied, const U* b, const U* c) {
+    SSM_DEVICE R advance(int64_t part, R s, R sx, R tied, int64_t group, int64_t step) {
         R sum = 0;
 #pragma unroll
         for (int i = 0; i < vectors; ++i) {
@@ -267,8 +265,13 @@ struct StateUpdateChannel {
             }
             R input[width];
             R output[width];
-            load_states(b + first * params.b.state_stride, params.b.state_stride, count, arguments.whole_b, input);
-            load_states(c + first * params.c.state_stride, params.c.state_stride, count, arguments.whole_c, output);
+            with_storage_of<R>(params.type, [&](auto of) {
+                using U = decltype(of);
+                load_states(of_group<U>(params.b, group, step) + first * params.b.state_stride, params.b.state_stride, count,
+                            arguments.whole_b, input);
+                load_states(of_group<U>(params.c, group, step) + first * params.c.state_stride, params.c.state_stride, count,
+                            arguments.whole_c, output);
+            });
             R e[width];
             if (params.is_tied) {
 #pragma unroll

@@ -125,14 +125,16 @@ void matches_across_tiles(Operation operation, const Target& target) {
     Context context(target.device);
     const bool slow = target.device.is_slow();
     // Every problem in its turn where the reference takes longest.
-    const bool few = slow || operation == Operation::mamba3 || operation == Operation::mamba3_backward;
+    const bool few = slow || cost_of(operation) >= 10;
+    const auto tiles = slow && cost_of(operation) > 10 ? std::vector<int64_t>{0, 1, 32, 128}
+                                                       : std::vector<int64_t>{0, 1, 16, 32, 64, 128, 256};
     bool found = false;
     size_t turn = 0;
     for (const int64_t path : {0, 1, 2, 3, 4}) {
         // Path 0 is what the device chooses by itself.
         if (!context.try_option(option(operation, "path"), path) && path != 0)
             continue;
-        for (const int64_t tile : {0, 1, 16, 32, 64, 128, 256}) {
+        for (const int64_t tile : tiles) {
             if (!context.try_option(option(operation, "tile"), tile))
                 continue;
             found = true;

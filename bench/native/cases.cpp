@@ -736,22 +736,33 @@ class Mamba3 : public Case {
     ssm_mamba3_update_args step{};
 };
 
+// Operations of a transform of n real numbers.
+double transform_flops(double n) {
+    return 2.5 * n * std::log2(n);
+}
+
 // A long convolution with a kernel as long as the sequence and its spectrum prepared, as S4 (with a skip connection) and
-// Hyena (gated) have it, or its gradients, which make the spectra themselves. Operations are those of the transforms: 2.5 n
-// log2 n for n real numbers.
+// Hyena (gated) have it, or its gradients, which make the spectra themselves. With taps it is a block of a stream, whose
+// kernel reaches into the steps before. Operations are those of the transforms, or of the sums where they are fewer.
 class CausalConv : public Case {
   public:
-    CausalConv(ssm_context* context, Type type, const Shape& shape, bool gated, bool backward)
-        : context(context), backward(backward), u(context, type, shape), y(context, type, shape),
+    CausalConv(ssm_context* context, Type type, const Shape& shape, bool gated, bool backward, int64_t taps = 0)
+        : context(context), backward(backward), is_stream(taps > 0), u(context, type, shape), y(context, type, shape),
           gate(context, type, gated ? shape : Shape{1, 1, 1}), grad(context, type, backward ? shape : Shape{1, 1, 1}),
-          k(context, state_of(type), {shape[1], shape[2]}), d(context, state_of(type), {shape[1]}),
-          grad_k(context, state_of(type), backward ? k.shape : Shape{1, 1}), grad_d(context, state_of(type), d.shape) {
+          k(context, state_of(type), {shape[1], is_stream ? taps : shape[2]}), d(context, state_of(type), {shape[1]}),
+          grad_k(context, state_of(type), backward ? k.shape : Shape{1, 1}), grad_d(context, state_of(type), d.shape),
+          state(context, state_of(type), before(shape)), last_state(context, state_of(type), before(shape)) {
         u.fill(-1, 1, 1);
         k.fill(-0.1, 0.1, 2);
         d.fill(-1, 1, 3);
         gate.fill(-1, 1, 4);
+        state.fill(-1, 1, 6);
         grad.poison();
         args.struct_size = sizeof args;
+        if (is_stream) {
+            args.initial_state = state.view();
+            args.last_state = last_state.view();
+        }
         gradients.struct_size = sizeof gradients;
         args.u = gradients.u = u.view();
         args.k = gradients.k = k.view();
@@ -778,9 +789,18 @@ class CausalConv : public Case {
             args.spectrum = spectrum->view();
         }
         bytes = (backward ? 3.0 : 2.0) * double(u.bytes()) + (gated ? double(gate.bytes()) : 0) +
-                (backward ? 2.0 * double(k.bytes()) : double(spectrum->bytes()));
-        const double transform = 2.5 * double(numbers) * std::log2(double(numbers)), rows = double(shape[0] * shape[1]);
-        flops = transform * (backward ? 3 * rows + 2 * double(shape[1]) : 2 * rows);
+                (backward ? 2.0 * double(k.bytes()) : double(spectrum->bytes())) +
+                (is_stream ? 2.0 * double(state.bytes()) : 0);
+        const double transform = transform_flops(double(numbers)), rows = double(shape[0] * shape[1]);
+        // A transform gives all of a row that it holds beside the kernel, or else what has met the whole kernel.
+        const int64_t whole = k.shape[1], length = shape[2];
+        const double parts =
+            !is_stream && numbers >= length + whole - 1 ? 1 : std::ceil(double(length) / double(numbers - whole + 1));
+        const double sums = 2 * double(length) * double(whole) / (is_stream ? 1 : 2);
+        flops = backward ? transform * (3 * rows + 2 * double(shape[1]))
+                         : rows * std::min(sums, parts * (2 * transform + 3 * double(numbers)));
+        if (!backward && sums < parts * 2 * transform)
+            bytes += double(k.bytes()) - double(spectrum->bytes()); // the kernel itself is read
     }
     void run() override {
         if (backward)
@@ -790,12 +810,15 @@ class CausalConv : public Case {
     }
     void verify() override {
         const int64_t batch = u.shape[0] - 1, head = u.shape[1] - 1, length = u.shape[2];
-        const std::vector<double> in = (backward ? y : u).read({batch, head, 0}, length), taps = k.read({head, 0}, length),
+        const std::vector<double> in = (backward ? y : u).read({batch, head, 0}, length),
+                                  taps = k.read({head, 0}, k.shape[1]),
                                   out = (backward ? grad : y).read({batch, head, 0}, length);
-        std::vector<double> gates(size_t(length), 1.0);
+        std::vector<double> gates(size_t(length), 1.0), earlier;
+        if (is_stream)
+            earlier = state.read({batch, head, 0}, state.shape[2]);
         if (args.pre_gate)
             gates = gate.read({batch, head, 0}, length);
-        const double skip = d.read({head}, 1)[0], noise = std::sqrt(double(length)) * 0.1;
+        const double skip = d.read({head}, 1)[0], noise = std::sqrt(double(k.shape[1])) * 0.1;
         for (const int64_t t : {int64_t{0}, length / 3, length - 1}) {
             double sum = 0;
             if (backward) {
@@ -803,8 +826,11 @@ class CausalConv : public Case {
                     sum += taps[size_t(j)] * in[size_t(t + j)];
                 sum = (sum + skip * in[size_t(t)]) * gates[size_t(t)];
             } else {
-                for (int64_t j = 0; j <= t; ++j)
+                const int64_t count = int64_t(taps.size());
+                for (int64_t j = 0; j <= std::min(t, count - 1); ++j)
                     sum += taps[size_t(j)] * in[size_t(t - j)] * gates[size_t(t - j)];
+                for (int64_t j = t + 1; is_stream && j < count; ++j)
+                    sum += taps[size_t(j)] * earlier[size_t(count - 1 + t - j)];
                 sum += skip * in[size_t(t)] * gates[size_t(t)];
             }
             expect_near(out[size_t(t)], sum, noise, u.type, "causal_conv");
@@ -813,12 +839,56 @@ class CausalConv : public Case {
 
   private:
     static Type state_of(Type type) { return type == Type::float64 ? Type::float64 : Type::float32; }
+    Shape before(const Shape& shape) const { return is_stream ? Shape{shape[0], shape[1], k.shape[1] - 1} : Shape{1, 1, 1}; }
     ssm_context* const context;
-    const bool backward;
-    Tensor u, y, gate, grad, k, d, grad_k, grad_d;
+    const bool backward, is_stream;
+    Tensor u, y, gate, grad, k, d, grad_k, grad_d, state, last_state;
     std::unique_ptr<Tensor> spectrum;
     ssm_causal_conv_args args{};
     ssm_causal_conv_backward_args gradients{};
+};
+
+// The spectra of a layer's kernels. Their order is the device's own: what one does to a sequence of ones is looked at.
+class CausalConvPlan : public Case {
+  public:
+    CausalConvPlan(ssm_context* context, int64_t heads, int64_t length)
+        : context(context), k(context, Type::float32, {heads, length}), u(context, Type::float32, {1, heads, length}),
+          y(context, Type::float32, u.shape) {
+        k.fill(-0.1, 0.1, 1);
+        u.fill(1, 1, 2);
+        conv.struct_size = sizeof conv;
+        conv.u = u.view();
+        conv.k = k.view();
+        conv.y = y.view();
+        int64_t numbers = 0;
+        check(ssm_causal_conv_spectrum_length(context, &conv, &numbers), "ssm_causal_conv_spectrum_length");
+        spectrum = std::make_unique<Tensor>(context, Type::float32, Shape{heads, numbers});
+        spectrum->poison();
+        conv.spectrum = spectrum->view();
+        args.struct_size = sizeof args;
+        args.k = k.view();
+        args.spectrum = spectrum->view();
+        bytes = double(k.bytes() + spectrum->bytes());
+        flops = double(heads) * transform_flops(double(numbers));
+    }
+    void run() override { check(ssm_causal_conv_plan(context, &args), "ssm_causal_conv_plan"); }
+    void verify() override {
+        check(ssm_causal_conv(context, &conv), "ssm_causal_conv");
+        const int64_t head = k.shape[0] - 1, length = k.shape[1];
+        const std::vector<double> taps = k.read({head, 0}, length), given = y.read({0, head, 0}, length);
+        double sum = 0;
+        for (size_t t = 0; t < size_t(length); ++t) {
+            sum += taps[t];
+            expect_near(given[t], sum, std::sqrt(double(length)), Type::float32, "causal_conv_plan");
+        }
+    }
+
+  private:
+    ssm_context* const context;
+    Tensor k, u, y;
+    std::unique_ptr<Tensor> spectrum;
+    ssm_causal_conv_args conv{};
+    ssm_causal_conv_plan_args args{};
 };
 
 // As Mamba has it before its scan: four weights, a bias and silu.
@@ -1205,15 +1275,18 @@ class Diagonal : public Case {
         vandermonde,
         vandermonde_backward,
         kernel,
+        kernel_backward,
         recurrence,
         recurrence_backward,
-        scan
+        scan,
+        discretize
     };
 
     Diagonal(ssm_context* context, Kind kind, int64_t batch, int64_t rows, int64_t states, int64_t length)
         : context(context), kind(kind), v(context, Type::complex64, poles(kind, rows, states)),
           w(context, Type::complex64, poles(kind, rows, states)),
           gradient(context, Type::complex64, poles(kind, rows, states)),
+          gradient_of_b(context, Type::complex64, poles(kind, rows, states)), grad_dt(context, Type::float32, {rows}),
           nodes(context, Type::complex64, {is_cauchy() ? length : 1}), dt(context, Type::float32, {rows}),
           in(context, Type::float32, sequence(kind, batch, rows, length)),
           out(context, Type::float32, sequence(kind, batch, rows, length)),
@@ -1221,7 +1294,8 @@ class Diagonal : public Case {
           complex_out(context, Type::complex64, wide(kind, batch, rows, states, length)) {
         v.fill(0.1, 1, 1);
         // Small enough that no power grows, and no pole lies near a node.
-        w.fill(0, is_cauchy() ? 1 : kind == Kind::vandermonde || kind == Kind::vandermonde_backward ? 1e-6 : 1e-3, 2);
+        const double largest = kind == Kind::vandermonde || kind == Kind::vandermonde_backward ? 1e-6 : 1e-3;
+        w.fill(0, is_cauchy() ? 1 : std::min(largest, 100.0 / double(length)), 2);
         nodes.fill(2, 20, 3);
         dt.fill(0.001, 0.1, 4);
         in.fill(-1, 1, 5);
@@ -1229,9 +1303,10 @@ class Diagonal : public Case {
         out.poison();
         complex_out.poison();
         const double terms = double(batch * rows * states * length);
-        static constexpr double of_term[] = {24, 56, 4, 16, 4, 14, 44, 14};
+        static constexpr double of_term[] = {24, 56, 4, 16, 4, 16, 14, 44, 14, 22};
         flops = terms * of_term[int(kind)];
-        bytes = double(kind == Kind::scan         ? 16 * batch * rows * length
+        bytes = double(kind == Kind::discretize   ? 32 * rows * states
+                       : kind == Kind::scan       ? 16 * batch * rows * length
                        : is_cauchy()              ? 8 * rows * length
                        : kind < Kind::recurrence  ? 4 * rows * length
                        : kind == Kind::recurrence ? 8 * batch * rows * length
@@ -1263,6 +1338,26 @@ class Diagonal : public Case {
             set_system(args);
             args.k = out.view();
             return check(ssm_diagonal_kernel(context, &args), "ssm_diagonal_kernel");
+        }
+        case Kind::kernel_backward: {
+            ssm_diagonal_kernel_backward_args args{};
+            args.struct_size = sizeof args;
+            set_system(args);
+            args.grad_k = in.view();
+            args.grad_a = gradient.view();
+            args.grad_b = gradient_of_b.view();
+            args.grad_dt = grad_dt.view();
+            return check(ssm_diagonal_kernel_backward(context, &args), "ssm_diagonal_kernel_backward");
+        }
+        case Kind::discretize: {
+            ssm_discretize_diagonal_args args{};
+            args.struct_size = sizeof args;
+            args.a = w.view();
+            args.b = v.view();
+            args.dt = dt.view();
+            args.a_bar = gradient.view();
+            args.b_bar = gradient_of_b.view();
+            return check(ssm_discretize_diagonal(context, &args), "ssm_discretize_diagonal");
         }
         case Kind::recurrence: {
             ssm_diagonal_ssm_args args{};
@@ -1310,7 +1405,7 @@ class Diagonal : public Case {
     static Shape sequence(Kind kind, int64_t batch, int64_t rows, int64_t length) {
         if (kind == Kind::recurrence || kind == Kind::recurrence_backward)
             return {batch, rows, length};
-        return kind >= Kind::vandermonde && kind <= Kind::kernel ? Shape{rows, length} : Shape{1};
+        return kind >= Kind::vandermonde && kind <= Kind::kernel_backward ? Shape{rows, length} : Shape{1};
     }
     static Shape wide(Kind kind, int64_t batch, int64_t rows, int64_t, int64_t length) {
         return kind == Kind::scan              ? Shape{batch, rows, length}
@@ -1326,12 +1421,12 @@ class Diagonal : public Case {
 
     ssm_context* const context;
     const Kind kind;
-    Tensor v, w, gradient, nodes, dt, in, out, complex_in, complex_out;
+    Tensor v, w, gradient, gradient_of_b, grad_dt, nodes, dt, in, out, complex_in, complex_out;
 };
 
 } // namespace
 
-std::vector<CaseEntry> all_cases(bool quick) {
+std::vector<CaseEntry> all_cases(bool quick, bool gpu) {
     std::vector<CaseEntry> cases;
     const auto scan = [&](const std::string& task, Type type, Shape shape, Layout layout, ssm_combine combine) {
         cases.push_back({"associative_scan", task + " " + text_of(shape, layout), type, false, [=](ssm_context* context) {
@@ -1492,10 +1587,10 @@ std::vector<CaseEntry> all_cases(bool quick) {
     };
     using SystemKind = StateSpace::Kind;
     for (const int64_t steps : quick ? std::vector<int64_t>{1024} : std::vector<int64_t>{1024, 4096, 16384}) {
-        system("dplr_kernel", SystemKind::dplr_kernel, "S4 LRA", 1, quick ? 16 : 256, 32, steps);
-        system("dplr_kernel_backward", SystemKind::dplr_kernel_backward, "S4 LRA", 1, quick ? 16 : 256, 32, steps);
+        system("dplr_kernel", SystemKind::dplr_kernel, "S4 on LRA", 1, quick ? 16 : 256, 32, steps);
+        system("dplr_kernel_backward", SystemKind::dplr_kernel_backward, "S4 on LRA", 1, quick ? 16 : 256, 32, steps);
     }
-    system("dplr_ssm", SystemKind::dplr_ssm, "S4 LRA", quick ? 1 : 50, quick ? 16 : 256, 32, 1024);
+    system("dplr_ssm", SystemKind::dplr_ssm, "S4 on LRA", quick ? 1 : 50, quick ? 16 : 256, 32, 1024);
     system("dense_kernel", SystemKind::dense_kernel, "LSSL", 1, quick ? 8 : 256, 64, 1024);
     system("dense_ssm", SystemKind::dense_ssm, "LSSL", quick ? 1 : 50, quick ? 8 : 256, 64, 784);
     cases.push_back({"hippo_project", quick ? "permuted MNIST 4x784 N64" : "permuted MNIST 64x784 N256", Type::float32,
@@ -1505,44 +1600,71 @@ std::vector<CaseEntry> all_cases(bool quick) {
     const auto diagonal = [&](const char* operation, Diagonal::Kind kind, const std::string& task, int64_t batches,
                               int64_t heads, int64_t states, int64_t length) {
         cases.push_back({operation, task + " " + text_of({batches, heads, length}) + " N" + std::to_string(states),
-                         kind == Diagonal::Kind::scan ? Type::complex64 : Type::float32, length == 1,
+                         kind >= Diagonal::Kind::scan ? Type::complex64 : Type::float32, length == 1,
                          [=](ssm_context* context) {
                              return std::make_unique<Diagonal>(context, kind, batches, heads, states, length);
                          }});
     };
     using Kind = Diagonal::Kind;
     const int64_t heads = quick ? 16 : 256;
-    diagonal("cauchy_multiply", Kind::cauchy, "S4 LRA", 1, heads, 32, length / 2 + 1);
-    diagonal("cauchy_multiply_backward", Kind::cauchy_backward, "S4 LRA", 1, heads, 32, length / 2 + 1);
-    diagonal("vandermonde_multiply", Kind::vandermonde, "S4D LRA", 1, heads, 32, length);
-    diagonal("vandermonde_multiply", Kind::vandermonde, "S4D 1M", 1, quick ? 1 : 256, 64, quick ? 1 << 16 : 1 << 20);
-    diagonal("vandermonde_multiply_backward", Kind::vandermonde_backward, "S4D LRA", 1, heads, 32, length);
-    diagonal("diagonal_kernel", Kind::kernel, "S4D", 1, heads, 64, length);
-    diagonal("diagonal_ssm", Kind::recurrence, "S4D sequential CIFAR", quick ? 2 : 50, heads, 32, 1024);
-    diagonal("diagonal_ssm", Kind::recurrence, "S4D one step", 1, 512, 32, 1);
-    diagonal("diagonal_ssm_backward", Kind::recurrence_backward, "S4D sequential CIFAR", quick ? 2 : 50, heads, 32, 1024);
-    diagonal("diagonal_scan", Kind::scan, "S5 Path-X", 1, 256, 1, quick ? 2048 : 16384);
+    for (const int64_t steps : quick ? std::vector<int64_t>{1024} : std::vector<int64_t>{1024, 4096, 16384}) {
+        diagonal("cauchy_multiply", Kind::cauchy, "S4 on LRA", 1, heads, 32, steps / 2 + 1);
+        diagonal("cauchy_multiply_backward", Kind::cauchy_backward, "S4 on LRA", 1, heads, 32, steps / 2 + 1);
+        diagonal("vandermonde_multiply", Kind::vandermonde, "S4D on LRA", 1, heads, 32, steps);
+        diagonal("vandermonde_multiply_backward", Kind::vandermonde_backward, "S4D on LRA", 1, heads, 32, steps);
+    }
+    for (const int64_t steps : quick ? std::vector<int64_t>{1024, 1 << 16} : std::vector<int64_t>{4096, 1 << 20}) {
+        const int64_t rows_of_kernel = quick && steps > 1024 ? 1 : heads;
+        diagonal("diagonal_kernel", Kind::kernel, "S4D kernel", 1, rows_of_kernel, 64, steps);
+        diagonal("diagonal_kernel_backward", Kind::kernel_backward, "S4D kernel", 1, rows_of_kernel, 64, steps);
+    }
+    for (const Kind kind : {Kind::recurrence, Kind::recurrence_backward}) {
+        const char* const name = kind == Kind::recurrence ? "diagonal_ssm" : "diagonal_ssm_backward";
+        diagonal(name, kind, "S4D on sequential CIFAR", quick ? 2 : 50, heads, 32, 1024);
+        diagonal(name, kind, "SaShiMi audio", 1, quick ? 4 : 64, 32, quick ? 4096 : 128000);
+    }
+    diagonal("diagonal_ssm", Kind::recurrence, "S4D, one step", 1, 512, 32, 1);
+    diagonal("diagonal_scan", Kind::scan, "S5 on LRA", 1, 256, 1, quick ? 2048 : 16384);
+    diagonal("diagonal_scan", Kind::scan, "S5 on LRA", quick ? 2 : 50, 256, 1, quick ? 1024 : 16384);
+    diagonal("discretize_diagonal", Kind::discretize, "S4D", 1, heads, 64, 1);
     convolution("a wide filter", Type::float32, {1, 768, quick ? 512 : 2048}, Layout::time, 64);
-    const auto transform = [&](const std::string& model, Type type, const Shape& shape, bool gated, bool backward = false) {
-        cases.push_back(
-            {backward ? "causal_conv_backward" : "causal_conv", model + " " + text_of(shape), type, false,
-             [=](ssm_context* context) { return std::make_unique<CausalConv>(context, type, shape, gated, backward); }});
+    const auto transform = [&](const std::string& model, Type type, const Shape& shape, bool gated, bool backward = false,
+                               int64_t taps = 0) {
+        cases.push_back({backward ? "causal_conv_backward" : "causal_conv",
+                         model + " " + text_of(shape) + (taps ? " K" + std::to_string(taps) : ""), type, shape[2] == 1,
+                         [=](ssm_context* context) {
+                             return std::make_unique<CausalConv>(context, type, shape, gated, backward, taps);
+                         }});
     };
-    // Hyena's batch is as large as 2^28 elements allow.
+    // Hyena's batch is 64 or as large as 2^28 elements (on a GPU 2^31) allow. Where they do not hold one sequence, it has
+    // fewer heads.
     const auto hyena = [&](int64_t steps) {
-        const int64_t heads = quick ? 64 : 768, most = int64_t{1} << (quick ? 20 : 28);
-        return Shape{std::clamp<int64_t>(most / (heads * steps), 1, 64), heads, steps};
+        const int64_t most = int64_t{1} << (quick ? 20 : gpu ? 31 : 28), all = quick ? 64 : 768;
+        const int64_t fitting = std::min(all, most / steps);
+        return Shape{std::clamp<int64_t>(most / (fitting * steps), 1, 64), fitting, steps};
     };
-    for (int64_t steps : quick ? std::vector<int64_t>{1024, 4096} : std::vector<int64_t>{1024, 2048, 4096, 8192, 16384})
-        transform("S4 on LRA", Type::float32, {quick ? 2 : 50, quick ? 64 : 256, steps}, false);
-    transform("S4 on LRA", Type::float64, {quick ? 2 : 50, quick ? 64 : 256, 1024}, false);
-    transform("sequential MNIST", Type::float32, {quick ? 2 : 50, quick ? 64 : 256, 784}, false);
+    const auto layer = [&](int64_t steps, int64_t channels = 256) {
+        return Shape{quick ? 2 : 50, quick ? 64 : channels, steps};
+    };
+    for (int64_t steps : quick ? std::vector<int64_t>{1024, 4096} : std::vector<int64_t>{1024, 2048, 4096, 8192, 16384}) {
+        transform("S4 on LRA", Type::float32, layer(steps), false);
+        transform("S4 on LRA", Type::float32, layer(steps), false, true);
+    }
+    transform("S4 on LRA", Type::float64, layer(1024), false);
+    transform("S4 on sequential MNIST", Type::float32, layer(784), false);
+    transform("S4 on sequential CIFAR", Type::float32, layer(1024, 512), false);
     transform("SaShiMi audio", Type::float32, {1, quick ? 4 : 64, 128000}, false);
-    for (int64_t steps :
-         quick ? std::vector<int64_t>{256, 16384} : std::vector<int64_t>{256, 1024, 4096, 16384, 65536, 1 << 20})
-        transform("Hyena", Type::float32, hyena(steps), true);
-    transform("Hyena", Type::bfloat16, hyena(quick ? 1024 : 8192), true);
-    transform("S4 on LRA", Type::float32, {quick ? 2 : 50, quick ? 64 : 256, quick ? 1024 : 4096}, false, true);
+    transform("SaShiMi audio", Type::float32, {1, quick ? 4 : 64, 128000}, false, true);
+    for (int64_t steps : quick ? std::vector<int64_t>{256, 16384}
+                               : std::vector<int64_t>{256, 1024, 4096, 8192, 16384, 32768, 65536, 1 << 18, 1 << 20})
+        for (Type type : {Type::float32, Type::bfloat16})
+            transform("Hyena, gated", type, hyena(steps), true);
+    transform("S4 stream, blocks", Type::float32, {1, quick ? 64 : 256, 1024}, false, false, 4096);
+    transform("S4 stream, one step", Type::float32, {1, quick ? 64 : 256, 1}, false, false, 1024);
+    for (const Shape& kernels : {Shape{quick ? 64 : 256, 4096}, Shape{1, 1 << 20}})
+        cases.push_back(
+            {"causal_conv_plan", "S4 on LRA " + text_of(kernels), Type::float32, false,
+             [=](ssm_context* context) { return std::make_unique<CausalConvPlan>(context, kernels[0], kernels[1]); }});
     return cases;
 }
 

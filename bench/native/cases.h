@@ -31,7 +31,7 @@ struct CaseEntry {
     std::function<std::unique_ptr<Case>(ssm_context*)> make;
 };
 
-// quick: sizes that a CPU runs through in seconds.
-std::vector<CaseEntry> all_cases(bool quick);
+// quick: sizes that a CPU runs through in seconds; otherwise batches are as large as a CPU or a GPU holds.
+std::vector<CaseEntry> all_cases(bool quick, bool gpu);
 
 } // namespace bench

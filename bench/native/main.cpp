@@ -101,6 +101,12 @@ const char* device_name(int32_t type) {
     return type == SSM_DEVICE_CPU ? "cpu" : type == SSM_DEVICE_CUDA ? "cuda" : "emulated";
 }
 
+// Whether cases are those of a GPU: the default device is one where there is one.
+bool is_gpu(const std::string& name) {
+    int32_t count = 0;
+    return name == "cuda" || (name == "default" && !ssm_device_count(SSM_DEVICE_CUDA, &count) && count > 0);
+}
+
 class Bench {
   public:
     explicit Bench(const Options& options) : options(options) {
@@ -236,7 +242,7 @@ class Bench {
 int main(int count, char** words) {
     const Options options = parse(count, words);
     std::vector<CaseEntry> cases;
-    for (CaseEntry& entry : all_cases(options.quick))
+    for (CaseEntry& entry : all_cases(options.quick, is_gpu(options.device)))
         if ((entry.operation + " " + entry.shape + " " + name_of(entry.type)).find(options.filter) != std::string::npos)
             cases.push_back(std::move(entry));
     if (options.list) {

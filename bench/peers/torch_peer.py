@@ -103,10 +103,11 @@ def load(threads):
             a = -uniform(1, 16, heads, 1, states if channels == 1 else 1)
             d, dt_bias = uniform(0.5, 1.5, heads, 1), uniform(-6.9, -2.3, heads, 1)
             return {"reference": lambda: state_update(state, x, dt, a, b, c, d, z, dt_bias)}
-        if operation in ("cauchy_multiply", "vandermonde_multiply") and channels * states * length <= 1 << 25:
+        sums = ("cauchy_multiply", "vandermonde_multiply", "diagonal_kernel")
+        if operation in sums and channels * states * length <= 1 << 26:
             v = torch.complex(uniform(-1, 1, channels, states, 1), uniform(-1, 1, channels, states, 1))
             w = torch.complex(uniform(-0.5, -0.1, channels, states, 1), uniform(0, 3, channels, states, 1))
-            if operation == "vandermonde_multiply":
+            if operation != "cauchy_multiply":
                 steps = torch.arange(length, dtype=dtype)
                 return {"direct formula": lambda: 2 * (v * torch.exp(w * steps)).sum(1).real}
             z = torch.complex(uniform(0, 0.01, length), uniform(0, 10, length))

@@ -6,7 +6,7 @@ namespace SsmCuda.Tool;
 /// <summary>What is printed: plain lines, and tables that stay whole when the output goes to a file.</summary>
 internal static class Screen
 {
-    private const int WidthOfAFile = 220;
+    private const int WidthOfAFile = 260;
 
     public static IAnsiConsole Console { get; } = Create();
 

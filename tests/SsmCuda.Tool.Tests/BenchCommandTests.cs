@@ -29,16 +29,21 @@ public sealed class BenchCommandTests
         var header = File.ReadAllText(Path.Combine(Repository.Root!, "native", "include", "ssmcuda", "ssmcuda.h"));
         var operations = Regex.Matches(header, @"const ssm_(\w+)_args\* args,\s+uint64_t\* bytes")
             .Select(match => match.Groups[1].Value);
-        Assert.That(measured, Is.EquivalentTo(operations));
-        // Set-up operations have no workspace and no benchmark.
+        Assert.That(operations, Is.SubsetOf(measured));
+        // Set-up operations have no workspace, and not all of them a benchmark.
         var setups = Regex.Matches(header, @"int32_t ssm_(\w+)\(ssm_context\* context, const ssm_\1_args\* args\);")
             .Select(match => match.Groups[1].Value).Except(operations);
+        Assert.That(measured, Is.SubsetOf(operations.Concat(setups)));
         Assert.That(Verify.OperationTable.Names, Is.SubsetOf(measured.Concat(setups)));
     }
 
     [Test]
     public void EveryLineOfTheSuiteHasANameOfItsOwn() =>
-        Assert.That(Suite.Definitions(quick: false).Select(definition => definition.ToString()), Is.Unique);
+        Assert.Multiple(() =>
+        {
+            Assert.That(Suite.Definitions(quick: false).Select(definition => definition.ToString()), Is.Unique);
+            Assert.That(Suite.Sweep(quick: false).Select(definition => definition.ToString()), Is.Unique);
+        });
 
     [Test]
     public void TheJsonHasExactlyTheseFieldsAndComparesWithItself()
@@ -83,6 +88,7 @@ public sealed class BenchCommandTests
         Assert.Multiple(() =>
         {
             Assert.That(code, Is.Zero, output);
+            Assert.That(output, Does.Contain("peer fftw: "));
             Assert.That(output, Does.Contain("peer numpy: "));
             Assert.That(output, Does.Contain("peer torch: "));
         });
@@ -117,7 +123,7 @@ public sealed class BenchCommandTests
     {
         using var device = BenchmarkDevice.Open("cpu", quick: true);
         var definition = new BenchmarkDefinition("nothing", "nothing", "float32", _ => new FixedErrorCase(error));
-        var measurement = new Measurer(device, [], quick: true).Measure(definition).Single();
+        var measurement = new Measurer(device, [], quick: true, budgetSeconds: 0.3).Measure(definition).Single();
         Assert.That(measurement.IsWrong, Is.EqualTo(isWrong));
     }
 

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Diagnostics;
+using System.Globalization;
 using Spectre.Console;
 
 namespace SsmCuda.Tool.Bench;
@@ -23,7 +24,7 @@ internal static class BenchCommand
         };
         var peers = new Option<bool>("--peers")
         {
-            Description = "Times whatever peers are installed (NumPy, SciPy, PyTorch) in the same run",
+            Description = "Times whatever peers are installed (FFTW, NumPy, SciPy, PyTorch) in the same run",
         };
         var full = new Option<bool>("--full")
         {
@@ -47,6 +48,10 @@ internal static class BenchCommand
             result.GetValue(sweep))));
         return command;
     }
+
+    // All of the suite together takes five minutes on two cores, the probes, the data and the checks included.
+    private const double SuiteSeconds = 150;
+    private const double LongestSeconds = 3;
 
     private sealed record Options(string? Filter, string? Device, string? Json, string? Compare, bool Peers, bool Full, bool Quick,
         bool Sweep);
@@ -80,12 +85,13 @@ internal static class BenchCommand
 
         Screen.Line($"{device.Description}");
         Screen.Line(device.MeasureCeilings());
-        var peers = options.Peers ? PeerProcess.StartAll(Math.Max(1, device.Threads), Screen.Line) : [];
+        var peers = options.Peers ? Peers.StartAll(Math.Max(1, device.Threads), Screen.Line) : [];
         var measurements = new List<Measurement>();
         var clock = Stopwatch.StartNew();
         try
         {
-            var measurer = new Measurer(device, peers, options.Quick);
+            var measurer = new Measurer(device, peers, options.Quick,
+                options.Quick ? 0.3 : Math.Min(LongestSeconds, SuiteSeconds / definitions.Count));
             for (var i = 0; i < definitions.Count; i++)
             {
                 foreach (var measurement in measurer.Measure(definitions[i]))
@@ -104,6 +110,8 @@ internal static class BenchCommand
         }
 
         Print(measurements);
+        Screen.Line(string.Create(CultureInfo.InvariantCulture,
+            $"{definitions.Count} benchmarks in {clock.Elapsed.TotalSeconds:0} s."));
         if (options.Json is not null)
         {
             BenchmarkResults.Write(options.Json, measurements.ConvertAll(measurement => measurement.Result));
@@ -118,19 +126,24 @@ internal static class BenchCommand
     private static void Print(List<Measurement> measurements)
     {
         var table = Screen.Table(("operation", false), ("shape", false), ("dtype", false), ("device", false), ("median", true),
-            ("rate", true), ("of ceiling", true), ("speed-up over loop", true), ("largest error", true));
-        foreach (var (result, _, bound, isWrong) in measurements)
+            ("bytes", true), ("operations", true), ("rate", true), ("of ceiling", true), ("speed-up over loop", true),
+            ("ours / peer", true), ("largest error", true));
+        foreach (var measurement in measurements)
         {
+            var (result, _, bound, isWrong) = measurement;
             var rate = bound == Bound.Memory
                 ? Screen.Number(result.GigabytesPerSecond, "0.0") + " GB/s"
                 : Screen.Number(result.GigaflopsPerSecond, "0.0") + " GFLOP/s";
-            table.Row(result.Operation, result.Shape, result.Dtype, result.Device, Units.Seconds(result.MedianSeconds), rate,
-                Units.Percent(result.ShareOfCeiling), Screen.Number(result.SpeedupOverLoop, "0.0") + "x",
+            var speedup = result.SpeedupOverLoop is null ? "n/a" : Screen.Number(result.SpeedupOverLoop, "0.0") + "x";
+            table.Row(result.Operation, result.Shape, result.Dtype, result.Device, Units.Seconds(result.MedianSeconds),
+                Units.Count(result.Bytes), Units.Count(result.Flops), rate, Units.Percent(result.ShareOfCeiling), speedup,
+                measurement.OursOverPeer is { } ratio ? Screen.Number(ratio, ratio < 0.1 ? "0.0000" : "0.00") : "",
                 isWrong ? "WRONG" : Screen.Number(result.MaxError, "0.0e+0"));
         }
         Screen.Console.Write(table);
-        Screen.Line("Median of rounds in which probe, kernel and loop take turns. Ceiling: the probe of the same rounds, bandwidth");
-        Screen.Line("where the rate is in GB/s, multiply-adds where it is in GFLOP/s. Loop: plain scalar C#, one thread, same data.");
+        Screen.Line("Median of rounds in which probe, kernel, loop and peers take turns. Bytes and operations: those of the formulas.");
+        Screen.Line("Ceiling: the probe of the same rounds, bandwidth where the rate is in GB/s, multiply-adds where it is in GFLOP/s.");
+        Screen.Line("Loop: the formula in plain scalar C#, one thread, same data; n/a where it takes too long. Ours / peer: medians.");
         Screen.Line("Error: the largest, relative to the largest value of the same computation in float64 (of more than 2^25 elements,");
         Screen.Line("on rows spread over all).");
     }

@@ -41,10 +41,16 @@ internal abstract class BenchmarkCase : IDisposable
     /// <summary>What a peer needs to know to do the same; null where none of them can.</summary>
     public virtual PeerTask? PeerTask => null;
 
+    /// <summary>What FFTW needs, the result being that of the last check; null where this is no convolution in float32.</summary>
+    public virtual ConvolutionData? Convolution => null;
+
+    /// <summary>Whether the plain loop ends within seconds; a part of it is never timed for the whole.</summary>
+    public virtual bool HasLoop => true;
+
     /// <summary>Queues one call on the device.</summary>
     public abstract void Run();
 
-    /// <summary>The plain sequential loop over the same data: scalar, one thread, no tricks.</summary>
+    /// <summary>The plain sequential loop over the same data: the formula, scalar, one thread, no tricks.</summary>
     public abstract void RunLoop();
 
     /// <summary>

@@ -7,21 +7,24 @@ namespace SsmCuda.Tool.Bench;
 /// <param name="Spread">Half the distance between the quartiles of its samples, relative to the median.</param>
 /// <param name="Bound">Which ceiling its share is of.</param>
 /// <param name="IsWrong">Its error exceeds what rounding explains.</param>
-internal sealed record Measurement(BenchmarkResult Result, double Spread, Bound Bound, bool IsWrong);
+internal sealed record Measurement(BenchmarkResult Result, double Spread, Bound Bound, bool IsWrong)
+{
+    /// <summary>Of a peer: our median over its, from the same rounds.</summary>
+    public double? OursOverPeer { get; init; }
+}
 
 /// <summary>
 /// Times one benchmark: rounds in which the ceiling's probe, the operation, the plain loop and the peers take turns, so that a
 /// machine that slows down slows them all; medians over the rounds.
 /// </summary>
-internal sealed class Measurer(BenchmarkDevice device, IReadOnlyList<PeerProcess> peers, bool quick)
+internal sealed class Measurer(BenchmarkDevice device, IReadOnlyList<IPeer> peers, bool quick, double budgetSeconds)
 {
     // Shorter calls are timed several at once.
     private const double ShortestSample = 200e-6;
 
-    private readonly double budgetSeconds = quick ? 0.3 : 3;
-    private readonly int minRounds = quick ? 3 : 7;
+    private readonly int minRounds = quick ? 3 : 5;
     private readonly int maxRounds = quick ? 5 : 25;
-    private readonly double loopBudgetSeconds = quick ? 0.2 : 1.5;
+    private readonly double loopBudgetSeconds = budgetSeconds / 2;
 
     public IEnumerable<Measurement> Measure(BenchmarkDefinition definition)
     {
@@ -31,7 +34,9 @@ internal sealed class Measurer(BenchmarkDevice device, IReadOnlyList<PeerProcess
         var error = benchmark.MaxError();
         var isWrong = !(error <= benchmark.Tolerance);
 
-        var candidates = PreparePeers(benchmark.PeerTask);
+        // Nothing measures a GPU's arithmetic: what its memory allows is the ceiling of everything there.
+        var bound = device.IsGpu ? Bound.Memory : benchmark.Bound;
+        var candidates = PreparePeers(benchmark);
         var calls = (int)Math.Ceiling(ShortestSample / Math.Max(1e-9, device.Time(benchmark.Run, 1)));
         var probes = new List<double>();
         var samples = new List<double>();
@@ -39,12 +44,12 @@ internal sealed class Measurer(BenchmarkDevice device, IReadOnlyList<PeerProcess
         var clock = Stopwatch.StartNew();
         for (var round = 0; round < minRounds || (round < maxRounds && clock.Elapsed.TotalSeconds < budgetSeconds); round++)
         {
-            if (device.ProbeRate(benchmark.Bound) is { } rate)
+            if (device.ProbeRate(bound) is { } rate)
             {
                 probes.Add(rate);
             }
             samples.Add(device.Time(benchmark.Run, calls) / calls);
-            if (loops.Count == 0 || (loops.Count < minRounds && loops.Sum() < loopBudgetSeconds))
+            if (benchmark.HasLoop && (loops.Count == 0 || (loops.Count < minRounds && loops.Sum() < loopBudgetSeconds)))
             {
                 var begin = Stopwatch.GetTimestamp();
                 benchmark.RunLoop();
@@ -54,17 +59,21 @@ internal sealed class Measurer(BenchmarkDevice device, IReadOnlyList<PeerProcess
         }
 
         var ceiling = probes.Count > 0 ? Statistics.Median(probes) : (double?)null;
-        var loop = Statistics.Median(loops);
+        var loop = loops.Count > 0 ? Statistics.Median(loops) : (double?)null;
+        var ours = Statistics.Median(samples);
         yield return Report(definition.Operation, device.Threads, samples, error, isWrong);
         foreach (var candidate in candidates.Where(candidate => candidate.Seconds.Count > 0))
         {
-            yield return Report($"{candidate.Peer.Name} {candidate.Name}", candidate.Peer.Threads, candidate.Seconds, null, false);
+            yield return Report($"{candidate.Peer.Name} {candidate.Name}", candidate.Peer.Threads, candidate.Seconds, null, false) with
+            {
+                OursOverPeer = ours / Statistics.Median(candidate.Seconds),
+            };
         }
 
         Measurement Report(string operation, int threads, List<double> seconds, double? maxError, bool wrong)
         {
             var median = Statistics.Median(seconds);
-            var perSecond = (benchmark.Bound == Bound.Memory ? benchmark.Bytes : benchmark.Flops) / median;
+            var perSecond = (bound == Bound.Memory ? benchmark.Bytes : benchmark.Flops) / median;
             return new Measurement(new BenchmarkResult
             {
                 Operation = operation,
@@ -80,18 +89,18 @@ internal sealed class Measurer(BenchmarkDevice device, IReadOnlyList<PeerProcess
                 ShareOfCeiling = perSecond / ceiling,
                 SpeedupOverLoop = loop / median,
                 MaxError = maxError is { } value && !double.IsFinite(value) ? null : maxError,
-            }, Statistics.RelativeSpread(seconds), benchmark.Bound, wrong);
+            }, Statistics.RelativeSpread(seconds), bound, wrong);
         }
     }
 
-    private List<Candidate> PreparePeers(PeerTask? task)
+    private List<Candidate> PreparePeers(BenchmarkCase benchmark)
     {
         var candidates = new List<Candidate>();
-        foreach (var peer in task is null ? [] : peers)
+        foreach (var peer in peers)
         {
             try
             {
-                candidates.AddRange(peer.Prepare(task!).Select(name => new Candidate(peer, name)));
+                candidates.AddRange(peer.Prepare(benchmark).Select(name => new Candidate(peer, name)));
             }
             catch (PeerException exception)
             {
@@ -130,7 +139,7 @@ internal sealed class Measurer(BenchmarkDevice device, IReadOnlyList<PeerProcess
         }
     }
 
-    private sealed record Candidate(PeerProcess Peer, string Name)
+    private sealed record Candidate(IPeer Peer, string Name)
     {
         public List<double> Seconds { get; } = [];
 

@@ -8,7 +8,7 @@ namespace SsmCuda.Tool.Bench;
 /// Another library on the same task in the same run: a script of bench/peers in a process of its own, spoken to in JSON lines
 /// (peer.py says how). An absent interpreter or library is an answer, never a failure of the run.
 /// </summary>
-internal sealed class PeerProcess : IDisposable
+internal sealed class PeerProcess : IPeer
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
@@ -29,7 +29,6 @@ internal sealed class PeerProcess : IDisposable
 
     public string Version { get; }
 
-    /// <summary>How many threads it uses.</summary>
     public int Threads { get; }
 
     /// <summary>Starts every peer there is a script for; says which answered and why the others did not.</summary>
@@ -60,10 +59,12 @@ internal sealed class PeerProcess : IDisposable
         return peers;
     }
 
-    /// <summary>Makes its data; answers the ways it can do the task.</summary>
-    /// <exception cref="PeerException">It ended, or does not answer.</exception>
-    public IReadOnlyList<string> Prepare(PeerTask task)
+    public IReadOnlyList<string> Prepare(BenchmarkCase benchmark)
     {
+        if (benchmark.PeerTask is not { } task)
+        {
+            return [];
+        }
         using var answer = Ask(writer =>
         {
             writer.WriteString("command", "prepare");
@@ -80,8 +81,6 @@ internal sealed class PeerProcess : IDisposable
         return [.. answer.RootElement.GetProperty("candidates").EnumerateArray().Select(name => name.GetString()!)];
     }
 
-    /// <summary>Seconds of one call; null where the peer failed at it.</summary>
-    /// <exception cref="PeerException">It ended, or does not answer.</exception>
     public double? Run(string candidate)
     {
         using var answer = Ask(writer =>
@@ -202,6 +201,3 @@ internal sealed class PeerProcess : IDisposable
         }
     }
 }
-
-/// <summary>A peer that cannot take part.</summary>
-internal sealed class PeerException(string message) : Exception(message);

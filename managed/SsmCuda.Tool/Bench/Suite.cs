@@ -15,6 +15,8 @@ internal static class Suite
         .. SelectiveScanBackwardBenchmarks.Definitions(quick),
         .. SelectiveStateUpdateBenchmarks.Definitions(quick),
         .. CausalConvBenchmarks.Definitions(quick),
+        .. CausalConvBackwardBenchmarks.Definitions(quick),
+        .. CausalConvPlanBenchmarks.Definitions(quick),
         .. CausalConv1dBenchmarks.Definitions(quick),
         .. CausalConv1dBackwardBenchmarks.Definitions(quick),
         .. SsdBenchmarks.Definitions(quick),
@@ -28,6 +30,7 @@ internal static class Suite
         .. DplrBenchmarks.Definitions(quick),
         .. HippoProjectBenchmarks.Definitions(quick),
         .. DiagonalBenchmarks.Definitions(quick),
+        .. SetupBenchmarks.Definitions(quick),
     ];
 
     /// <summary>Every published shape, short and long: hours.</summary>
@@ -40,5 +43,10 @@ internal static class Suite
         .. CausalConv1dBackwardBenchmarks.Sweep(quick),
         .. SsdBenchmarks.Sweep(quick),
         .. SsdBackwardBenchmarks.Sweep(quick),
+        .. CausalConvBenchmarks.Sweep(quick),
+        .. CausalConvBackwardBenchmarks.Sweep(quick),
+        .. DenseBenchmarks.Sweep(quick),
+        .. DplrBenchmarks.Sweep(quick),
+        .. DiagonalBenchmarks.Sweep(quick),
     ];
 }

@@ -10,27 +10,51 @@ internal static class DiagonalBenchmarks
 {
     public static IEnumerable<BenchmarkDefinition> Definitions(bool quick)
     {
-        foreach (var length in (int[])(quick ? [1024] : [1024, 4096, 16384]))
+        foreach (var length in (int[])(quick ? [1024] : [1024, 4096]))
         {
-            yield return Define(new("cauchy_multiply", "S4 LRA", 1, quick ? 16 : 256, 32, length / 2 + 1));
+            yield return Define(new("cauchy_multiply", "S4 on LRA", 1, quick ? 16 : 256, 32, length / 2 + 1));
+            yield return Define(new("vandermonde_multiply", "S4D on LRA", 1, quick ? 16 : 256, 32, length));
         }
-        yield return Define(new("cauchy_multiply_backward", "S4 LRA", 1, quick ? 8 : 256, 32, quick ? 513 : 2049));
-        foreach (var length in (int[])(quick ? [1024] : [1024, 4096, 16384]))
-        {
-            yield return Define(new("vandermonde_multiply", "S4D LRA", 1, quick ? 16 : 256, 32, length));
-        }
-        yield return Define(new("vandermonde_multiply", "S4D 1M", 1, quick ? 1 : 8, 32, quick ? 1 << 16 : 1 << 20));
-        yield return Define(new("vandermonde_multiply_backward", "S4D LRA", 1, quick ? 8 : 256, 32, quick ? 1024 : 4096));
-        yield return Define(new("diagonal_kernel", "S4D", 1, quick ? 16 : 256, 64, quick ? 1024 : 4096));
-        yield return Define(new("diagonal_ssm", "S4D sequential CIFAR", quick ? 2 : 50, quick ? 16 : 256, 32, 1024));
+        yield return Define(new("cauchy_multiply_backward", "S4 on LRA", 1, quick ? 8 : 256, 32, quick ? 513 : 2049));
+        yield return Define(new("vandermonde_multiply", "S4D, one head", 1, 1, 32, quick ? 1 << 16 : 1 << 20));
+        yield return Define(new("vandermonde_multiply_backward", "S4D on LRA", 1, quick ? 8 : 256, 32, quick ? 1024 : 4096));
+        yield return Define(new("diagonal_kernel", "S4D kernel", 1, quick ? 16 : 256, 64, quick ? 1024 : 4096));
+        yield return Define(new("diagonal_kernel_backward", "S4D kernel", 1, quick ? 8 : 256, 64, quick ? 1024 : 4096));
+        yield return Define(new("diagonal_ssm", "S4D sequential CIFAR", quick ? 2 : 8, quick ? 16 : 256, 32, 1024));
         yield return Define(new("diagonal_ssm", "SaShiMi audio", 1, quick ? 4 : 64, 32, quick ? 4096 : 128000));
         yield return Define(new("diagonal_ssm", "S4D one step", 1, 512, 32, 1));
         yield return Define(new("diagonal_ssm_backward", "S4D sequential CIFAR", quick ? 2 : 8, quick ? 8 : 256, 32, 1024));
-        yield return Define(new("diagonal_scan", "S5 Path-X", 1, 1, 256, quick ? 2048 : 16384));
+        yield return Define(new("diagonal_scan", "S5 on LRA", 1, 1, 256, quick ? 2048 : 16384));
+        yield return Define(new("discretize_diagonal", "S4D", 1, quick ? 16 : 256, 64, 1));
+    }
+
+    public static IEnumerable<BenchmarkDefinition> Sweep(bool quick)
+    {
+        foreach (var length in (int[])(quick ? [1024] : [1024, 2048, 4096, 8192, 16384]))
+        {
+            yield return Define(new("cauchy_multiply", "S4 on LRA", 1, quick ? 16 : 256, 32, length / 2 + 1));
+            yield return Define(new("cauchy_multiply_backward", "S4 on LRA", 1, quick ? 16 : 256, 32, length / 2 + 1));
+            yield return Define(new("vandermonde_multiply", "S4D on LRA", 1, quick ? 16 : 256, 32, length));
+            yield return Define(new("vandermonde_multiply_backward", "S4D on LRA", 1, quick ? 16 : 256, 32, length));
+        }
+        foreach (var length in (int[])(quick ? [1024, 1 << 16] : [4096, 1 << 20]))
+        {
+            yield return Define(new("diagonal_kernel", "S4D kernel", 1, quick ? 4 : 256, 64, length));
+            yield return Define(new("diagonal_kernel_backward", "S4D kernel", 1, quick ? 4 : 256, 64, length));
+        }
+        foreach (var operation in (string[])["diagonal_ssm", "diagonal_ssm_backward"])
+        {
+            yield return Define(new(operation, "S4D sequential CIFAR", quick ? 2 : 50, quick ? 16 : 256, 32, 1024));
+            yield return Define(new(operation, "SaShiMi audio", 1, quick ? 4 : 64, 32, quick ? 4096 : 128000));
+        }
+        foreach (var batch in (int[])(quick ? [1, 2] : [1, 50]))
+        {
+            yield return Define(new("diagonal_scan", "S5 on LRA", batch, 1, 256, quick ? 2048 : 16384));
+        }
     }
 
     private static BenchmarkDefinition Define(Sizes sizes) =>
-        new(sizes.Operation, sizes.ToString(), sizes.Operation == "diagonal_scan" ? "complex64" : "float32",
+        new(sizes.Operation, sizes.ToString(), sizes.Operation is "diagonal_scan" or "discretize_diagonal" ? "complex64" : "float32",
             device => new Case(device, sizes));
 
     private sealed record Sizes(string Operation, string Name, int Batch, int Rows, int States, int Length)
@@ -46,6 +70,9 @@ internal static class DiagonalBenchmarks
 
     private sealed unsafe class Case : BenchmarkCase
     {
+        // States and steps that the plain loop gets through in about a second.
+        private const long MostLoopTerms = 1L << 28;
+
         private readonly SsmContext context;
         private readonly Sizes sizes;
         private readonly List<IDisposable> owned = [];
@@ -60,6 +87,8 @@ internal static class DiagonalBenchmarks
         private readonly BenchmarkTensor<Complex64> complexOut;
         private readonly BenchmarkTensor<Complex64> gradV;
         private readonly BenchmarkTensor<Complex64> gradW;
+        private readonly BenchmarkTensor<Complex64> gradB;
+        private readonly BenchmarkTensor<float> gradDt;
         private readonly HostArray<float> loopResult;
         private readonly HostArray<Complex64> loopComplex;
 
@@ -90,8 +119,10 @@ internal static class DiagonalBenchmarks
             complexOut = Output<Complex64>(isCauchy || isScan ? nodes : [1]);
             gradV = Output<Complex64>(poles);
             gradW = Output<Complex64>(poles);
-            loopResult = new HostArray<float>(y.Host.Length);
-            loopComplex = new HostArray<Complex64>(Math.Max(complexOut.Host.Length, sizes.Poles));
+            gradB = Output<Complex64>(poles);
+            gradDt = Output<float>([isScan ? sizes.States : sizes.Rows]);
+            loopResult = new HostArray<float>(HasLoop ? y.Host.Length : 1);
+            loopComplex = new HostArray<Complex64>(HasLoop ? Math.Max(complexOut.Host.Length, sizes.Poles) : 1);
             owned.AddRange([loopResult, loopComplex]);
 
             BenchmarkTensor<T> Input<T>(int seed, nint[] shape, Func<long, float, float, T> convert)
@@ -118,7 +149,10 @@ internal static class DiagonalBenchmarks
             }
         }
 
-        public override Bound Bound => sizes.Operation == "diagonal_scan" ? Bound.Memory : Bound.Arithmetic;
+        public override Bound Bound =>
+            sizes.Operation is "diagonal_scan" or "discretize_diagonal" ? Bound.Memory : Bound.Arithmetic;
+
+        public override bool HasLoop => sizes.Terms <= MostLoopTerms;
 
         public override long Bytes => sizes.Operation switch
         {
@@ -126,19 +160,23 @@ internal static class DiagonalBenchmarks
             "cauchy_multiply_backward" => 8 * (sizes.Rows * (long)sizes.Length + sizes.Length + 4 * sizes.Poles),
             "vandermonde_multiply" or "diagonal_kernel" => 4L * sizes.Rows * sizes.Length + 16 * sizes.Poles,
             "vandermonde_multiply_backward" => 4L * sizes.Rows * sizes.Length + 32 * sizes.Poles,
+            "diagonal_kernel_backward" => 4L * sizes.Rows * sizes.Length + 48 * sizes.Poles + 8 * sizes.Rows,
+            "discretize_diagonal" => 32 * sizes.Poles + 4 * sizes.Rows,
             "diagonal_ssm" => 8L * sizes.Batch * sizes.Rows * sizes.Length + 24 * sizes.Poles,
             "diagonal_ssm_backward" => 12L * sizes.Batch * sizes.Rows * sizes.Length + 48 * sizes.Poles,
             _ => 16 * sizes.Terms,
         };
 
         // Of a state and a step, by the formulas: quotients of pairs of differences; products and sums of two tables; polynomials
-        // and their derivatives; complex products of the state with a_bar and of its real part with c.
+        // and their derivatives; complex products of the state with a_bar and of its real part with c. Of a pole an exponential, a
+        // sine and a cosine as one each, products and a quotient.
         public override double Flops => sizes.Terms * (double)(sizes.Operation switch
         {
             "cauchy_multiply" => 24,
             "cauchy_multiply_backward" => 56,
             "vandermonde_multiply" or "diagonal_kernel" => 4,
-            "vandermonde_multiply_backward" => 16,
+            "vandermonde_multiply_backward" or "diagonal_kernel_backward" => 16,
+            "discretize_diagonal" => 22,
             "diagonal_ssm" => 14,
             "diagonal_ssm_backward" => 44,
             _ => 14,
@@ -146,9 +184,11 @@ internal static class DiagonalBenchmarks
 
         public override double Tolerance => 2e-4;
 
-        public override PeerTask? PeerTask => sizes.Operation is "cauchy_multiply" or "vandermonde_multiply"
-            ? new(sizes.Operation, "float32", sizes.Batch, sizes.Rows, sizes.Length) { States = sizes.States }
-            : null;
+        // The direct formula in NumPy and PyTorch, where they can hold its terms.
+        public override PeerTask? PeerTask =>
+            sizes.Operation is "cauchy_multiply" or "vandermonde_multiply" or "diagonal_kernel" or "diagonal_ssm" or "diagonal_scan"
+                ? new(sizes.Operation, "float32", sizes.Batch, sizes.Rows, sizes.Length) { States = sizes.States }
+                : null;
 
         public override void Run()
         {
@@ -171,6 +211,19 @@ internal static class DiagonalBenchmarks
                 case "diagonal_kernel":
                     context.DiagonalKernel(w.Device, b.Device, v.Device, dt.Device, y.Device);
                     break;
+                case "diagonal_kernel_backward":
+                    context.DiagonalKernelBackward(w.Device, b.Device, v.Device, dt.Device, u.Device, new()
+                    {
+                        GradA = gradW.Device,
+                        GradB = gradB.Device,
+                        GradC = gradV.Device,
+                        GradDt = gradDt.Device,
+                    });
+                    break;
+                case "discretize_diagonal":
+                    context.DiscretizeDiagonal(w.Device, dt.Device,
+                        new() { B = b.Device, ABar = gradV.Device, BBar = gradW.Device });
+                    break;
                 case "diagonal_ssm":
                     context.DiagonalSsm(w.Device, b.Device, v.Device, dt.Device, u.Device, y.Device);
                     break;
@@ -189,11 +242,12 @@ internal static class DiagonalBenchmarks
         {
             if (sizes.Operation == "diagonal_scan")
             {
-                for (var n = 0; n < sizes.States; n++)
+                for (var row = 0L; row < (long)sizes.Batch * sizes.States; row++)
                 {
+                    var n = row % sizes.States;
                     var (decay, input) = Discretized(w.Host.Pointer[n], dt.Host.Pointer[n]);
-                    Scan(complexIn.Host.Pointer + (long)n * sizes.Length, loopComplex.Pointer + (long)n * sizes.Length,
-                        Narrow(decay), Narrow(input));
+                    Scan(complexIn.Host.Pointer + row * sizes.Length, loopComplex.Pointer + row * sizes.Length, Narrow(decay),
+                        Narrow(input));
                 }
                 return;
             }
@@ -237,7 +291,11 @@ internal static class DiagonalBenchmarks
                     }
                     loopComplex.Pointer[index] = sum + squares;
                     break;
-                case "vandermonde_multiply" or "vandermonde_multiply_backward" or "diagonal_kernel":
+                case "discretize_diagonal":
+                    var (aBar, factorOfB) = Discretized(own, dt.Host.Pointer[row]);
+                    loopComplex.Pointer[index] = Narrow(aBar) + Narrow(factorOfB * Widen(b.Host.Pointer[index]));
+                    break;
+                case "vandermonde_multiply" or "vandermonde_multiply_backward" or "diagonal_kernel" or "diagonal_kernel_backward":
                     var (exponent, scale) = Exponential(row, index);
                     Powers(row, exponent, Narrow(scale), index, isFirst);
                     break;
@@ -255,7 +313,7 @@ internal static class DiagonalBenchmarks
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private void Powers(int row, Complex exponent, Complex64 scale, long index, bool isFirst)
         {
-            var isBackward = sizes.Operation == "vandermonde_multiply_backward";
+            var isBackward = sizes.Operation.EndsWith("_backward", StringComparison.Ordinal);
             var to = loopResult.Pointer + (long)row * sizes.Length;
             var from = u.Host.Pointer + (long)row * sizes.Length;
             var step = Narrow(Complex.Exp(exponent));
@@ -330,8 +388,11 @@ internal static class DiagonalBenchmarks
                     case "diagonal_ssm" or "diagonal_ssm_backward":
                         CompareRecurrence(row, ref meter);
                         break;
-                    case "cauchy_multiply_backward" or "vandermonde_multiply_backward":
+                    case "cauchy_multiply_backward" or "vandermonde_multiply_backward" or "diagonal_kernel_backward":
                         CompareGradients(row, ref meter);
+                        break;
+                    case "discretize_diagonal":
+                        ComparePoles(row, ref meter);
                         break;
                     default:
                         CompareSums(row, ref meter);
@@ -403,11 +464,22 @@ internal static class DiagonalBenchmarks
                     }
                     else
                     {
-                        sum += 2 * u.Host.Pointer[row * sizes.Length + l]
-                            * Complex.Conjugate(Complex.Exp(Widen(w.Host.Pointer[index]) * l));
+                        var (exponent, scale) = Exponential((int)row, index);
+                        sum += 2 * u.Host.Pointer[row * sizes.Length + l] * Complex.Conjugate(scale * Complex.Exp(exponent * l));
                     }
                 }
                 meter.Add(Widen(result.Pointer[index]), sum);
+            }
+        }
+
+        private void ComparePoles(long row, ref ErrorMeter meter)
+        {
+            var (aBar, bBar) = (gradV.ToHost(), gradW.ToHost());
+            for (var index = row * sizes.States; index < (row + 1) * sizes.States; index++)
+            {
+                var (decay, input) = Discretized(w.Host.Pointer[index], dt.Host.Pointer[row]);
+                meter.Add(Widen(aBar.Pointer[index]), decay);
+                meter.Add(Widen(bBar.Pointer[index]), input * Widen(b.Host.Pointer[index]));
             }
         }
 
@@ -450,12 +522,13 @@ internal static class DiagonalBenchmarks
         private (Complex Exponent, Complex Scale) Exponential(int row, long index)
         {
             var own = Widen(w.Host.Pointer[index]);
-            if (sizes.Operation != "diagonal_kernel")
+            if (!IsOf("diagonal_kernel"))
             {
                 return (own, IsOf("vandermonde_multiply_backward") ? Complex.One : Widen(v.Host.Pointer[index]));
             }
             var (_, input) = Discretized(w.Host.Pointer[index], dt.Host.Pointer[row]);
-            return (own * dt.Host.Pointer[row], Widen(v.Host.Pointer[index]) * Widen(b.Host.Pointer[index]) * input);
+            var factor = IsOf("diagonal_kernel_backward") ? Complex.One : Widen(v.Host.Pointer[index]);
+            return (own * dt.Host.Pointer[row], factor * Widen(b.Host.Pointer[index]) * input);
         }
 
         // a_bar and b_bar / b of the hold of zeroth order.

@@ -4,8 +4,8 @@ namespace SsmCuda.Tool.Bench.Operations;
 internal static class MambaShapes
 {
     /// <summary>What a sequence tensor may have on a GPU, and on a CPU.</summary>
-    private const long MostElements = 1L << 31;
-    private const long MostElementsOnCpu = 1L << 28;
+    public const long MostElements = 1L << 31;
+    public const long MostElementsOnCpu = 1L << 28;
 
     /// <summary>Tokens in one batch of a decoding server.</summary>
     public static readonly int[] DecodeBatches = [1, 8, 64, 512];

@@ -14,10 +14,13 @@ internal static class DenseBenchmarks
 {
     private const float Step = 0.01f;
 
-    public static IEnumerable<BenchmarkDefinition> Definitions(bool quick)
+    public static IEnumerable<BenchmarkDefinition> Definitions(bool quick) => Of(quick, quick ? 1 : 2, quick ? 4 : 128);
+
+    public static IEnumerable<BenchmarkDefinition> Sweep(bool quick) => Of(quick, quick ? 2 : 50, quick ? 4 : 256);
+
+    private static IEnumerable<BenchmarkDefinition> Of(bool quick, int batch, int heads)
     {
-        var lssl = new StateSpaceSizes("LSSL, sequential MNIST", quick ? 1 : 50, quick ? 4 : 128, quick ? 16 : 64,
-            quick ? 128 : 784);
+        var lssl = new StateSpaceSizes("LSSL, sequential MNIST", batch, heads, quick ? 16 : 64, quick ? 128 : 784);
         yield return new("dense_kernel", (lssl with { Batch = 1 }).ToString(), "float32",
             device => new Case(device, lssl with { Batch = 1 }, isKernel: true));
         yield return new("dense_ssm", lssl.ToString(), "float32", device => new Case(device, lssl, isKernel: false));
@@ -75,6 +78,12 @@ internal static class DenseBenchmarks
         public override Bound Bound => Bound.Arithmetic;
 
         public override double Tolerance => 1e-4;
+
+        public override bool HasLoop => 1.0 * sizes.Batch * sizes.Heads * sizes.Length * sizes.States * sizes.States <= 1L << 30;
+
+        public override PeerTask? PeerTask => isKernel
+            ? null
+            : new("dense_ssm", "float32", sizes.Batch, sizes.Heads, sizes.Length) { States = sizes.States };
 
         public override void Run()
         {
@@ -160,13 +169,25 @@ internal static class DplrBenchmarks
 {
     public static IEnumerable<BenchmarkDefinition> Definitions(bool quick)
     {
-        var lra = new StateSpaceSizes("S4 LRA", quick ? 1 : 50, quick ? 4 : 256, quick ? 8 : 32, quick ? 256 : 1024);
-        foreach (var operation in (string[])["dplr_kernel", "dplr_kernel_backward", "dplr_ssm"])
-        {
-            var sizes = operation == "dplr_ssm" ? lra : lra with { Batch = 1 };
-            yield return new(operation, sizes.ToString(), "float32", device => new Case(device, sizes, operation));
-        }
+        var lra = new StateSpaceSizes("S4 on LRA", quick ? 1 : 8, quick ? 4 : 256, quick ? 8 : 32, quick ? 256 : 1024);
+        yield return Define("dplr_kernel", lra with { Batch = 1 });
+        yield return Define("dplr_kernel_backward", lra with { Batch = 1 });
+        yield return Define("dplr_ssm", lra);
     }
+
+    public static IEnumerable<BenchmarkDefinition> Sweep(bool quick)
+    {
+        var lra = new StateSpaceSizes("S4 on LRA", 1, quick ? 4 : 256, quick ? 8 : 32, 1024);
+        foreach (var length in (int[])(quick ? [256] : [1024, 2048, 4096, 8192, 16_384]))
+        {
+            yield return Define("dplr_kernel", lra with { Length = length });
+            yield return Define("dplr_kernel_backward", lra with { Length = length });
+        }
+        yield return Define("dplr_ssm", lra with { Batch = quick ? 2 : 50, Length = quick ? 256 : 1024 });
+    }
+
+    private static BenchmarkDefinition Define(string operation, StateSpaceSizes sizes) =>
+        new(operation, sizes.ToString(), "float32", device => new Case(device, sizes, operation));
 
     private sealed unsafe class Case : BenchmarkCase
     {
@@ -236,6 +257,12 @@ internal static class DplrBenchmarks
         public override Bound Bound => Bound.Arithmetic;
 
         public override double Tolerance => 1e-4;
+
+        public override bool HasLoop => 1L * sizes.Batch * sizes.Heads * sizes.Length * sizes.States <= 1L << 27;
+
+        public override PeerTask? PeerTask => operation == "dplr_kernel"
+            ? new(operation, "float32", 1, sizes.Heads, sizes.Length) { States = sizes.States }
+            : null;
 
         public override void Run()
         {
@@ -398,6 +425,9 @@ internal static class HippoProjectBenchmarks
         }
 
         public override long Bytes => sizeof(float) * (long)sizes.Batch * sizes.Length * (1 + sizes.States);
+
+        public override PeerTask PeerTask =>
+            new("hippo_project", "float32", sizes.Batch, 1, sizes.Length) { States = sizes.States };
 
         // A forward and a backward step: some 30 for a coefficient.
         public override double Flops => 30.0 * sizes.Batch * sizes.Length * sizes.States;

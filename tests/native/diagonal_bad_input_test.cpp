@@ -33,9 +33,9 @@ class DiagonalBadInput : public testing::TestWithParam<Target> {
             problem.inputs["a"].values.back() = {0, std::nan("")};
         });
         const std::pair<double, const char*> bad[] = {
-            {0, "0.000000"}, {-0.5, "-0.500000"}, {std::nan(""), "nan"}, {std::numeric_limits<double>::infinity(), "inf"}};
+            {0, "0"}, {-0.5, "-0.5"}, {std::nan(""), "nan"}, {std::numeric_limits<double>::infinity(), "inf"}};
         for (const auto& [value, text] : bad)
-            expect(right, std::string("dt[1]: a finite number above 0 expected, ") + text + " given",
+            expect(right, std::string("dt[1]: a positive number expected, ") + text + " given",
                    [value = value](Problem& problem) { problem.inputs["dt"].values[1] = value; });
         expect(right, "discretization: an enum ssm_discretization expected, 7 given",
                [](Problem& problem) { problem.discretization = static_cast<ssm_discretization>(7); });

@@ -3,12 +3,10 @@
 #pragma once
 
 #include "core/params/dense_system.h"
+#include "core/params/discretization.h"
 #include "core/team.h"
 
 namespace ssm {
-
-// Which discretisation; the numbers of ssm_discretization.
-enum class Discretization : int32_t { zoh, bilinear, euler, backward_euler, generalized_bilinear, dirac, async };
 
 // The share of the new state in the step: (I - alpha dt A) x' = (I + (1 - alpha) dt A) x + dt B u. Not of zoh.
 SSM_TEAM double implicit_share(Discretization method, double alpha) {

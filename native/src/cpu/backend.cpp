@@ -60,7 +60,7 @@ std::string instruction_sets() {
     std::string names;
     for (int64_t left = HWY_SUPPORTED_TARGETS & HWY_TARGETS; left != 0; left &= left - 1) {
         const int64_t target = left & -left;
-        std::string name = target == HWY_AVX3 ? "AVX-512" : target == HWY_EMU128 ? "baseline" : hwy::TargetName(target);
+        std::string name = target == HWY_AVX3 ? "AVX-512" : target == HWY_SCALAR ? "baseline" : hwy::TargetName(target);
         names += names.empty() ? name : ", " + name;
     }
     return names;

@@ -3,6 +3,8 @@
 
 #include "core/params.h"
 
+#include <type_traits>
+
 namespace ssm::cpu {
 
 struct Float16 {
@@ -80,6 +82,19 @@ bool with_storage(DataType type, const F& f) {
     default:
         return false;
     }
+}
+
+// The same where the lanes are known: real types alone.
+template <class Lane, class F>
+void with_storage_of(DataType type, const F& f) {
+    if constexpr (std::is_same_v<Lane, double>)
+        f(Type<double>{});
+    else if (type == DataType::float16)
+        f(Type<Float16>{});
+    else if (type == DataType::bfloat16)
+        f(Type<BFloat16>{});
+    else
+        f(Type<float>{});
 }
 
 } // namespace ssm::cpu

@@ -73,18 +73,84 @@ struct StepStates {
     bool is_constant;
 };
 
-// U: storage of u, dt, z, y and their gradients. A: type of a and of the states.
-template <class U, class A>
+// ---- Between memory and blocks. Functions of their own, so that each is compiled once for all that uses them.
+
+// Rows along time, `rows` of them and `steps` long, to to[step * to_stride + row]; steps up to the next multiple of the
+// lanes and rows up to the lanes are written.
+template <class S, class Lane>
+HWY_NOINLINE void transpose_rows(const S* from, int64_t row_stride, int64_t rows, int64_t steps, Lane* to,
+                                 int64_t to_stride) {
+    constexpr int64_t n = lanes_of<Lane>();
+    const Tag<Lane> d;
+    int64_t i = 0;
+    if constexpr (std::is_same_v<S, Lane>)
+        for (; rows == n && i + n <= steps; i += n)
+            transpose_square(from + i, row_stride, to + i * to_stride, to_stride);
+    for (; i < steps; i += n) {
+        alignas(64) Lane square[n * n] = {};
+        const int64_t some = std::min(n, steps - i);
+        for (int64_t r = 0; r < rows; ++r) {
+            const S* row = from + r * row_stride + i;
+            hn::Store((some == n ? load(row) : load_some(row, some)).re, d, square + r * n);
+        }
+        transpose_square(square, n, to + i * to_stride, to_stride);
+    }
+}
+
+// The other way, the lanes being rows.
+template <class S, class Lane>
+HWY_NOINLINE void transpose_steps(const Lane* from, int64_t rows, int64_t steps, S* to, int64_t row_stride) {
+    constexpr int64_t n = lanes_of<Lane>();
+    const Tag<Lane> d;
+    int64_t i = 0;
+    if constexpr (std::is_same_v<S, Lane>)
+        for (; rows == n && i + n <= steps; i += n)
+            transpose_square(from + i * n, n, to + i, row_stride);
+    for (; i < steps; i += n) {
+        alignas(64) Lane square[n * n];
+        transpose_square(from + i * n, n, square, n);
+        const int64_t some = std::min(n, steps - i);
+        for (int64_t l = 0; l < rows; ++l) {
+            const VectorOf<S> x = {hn::Load(d, square + l * n)};
+            if (some == n)
+                store(to + l * row_stride + i, x);
+            else
+                store_some(to + l * row_stride + i, x, some);
+        }
+    }
+}
+
+// `steps` times `width` neighbours, at most the lanes.
+template <class S, class Lane>
+HWY_NOINLINE void load_steps(const S* from, int64_t stride, int64_t width, int64_t steps, Lane* to, int64_t to_stride) {
+    constexpr int64_t n = lanes_of<Lane>();
+    const Tag<Lane> d;
+    for (int64_t i = 0; i < steps; ++i)
+        hn::StoreU((width == n ? load(from + i * stride) : load_some(from + i * stride, width)).re, d, to + i * to_stride);
+}
+template <class S, class Lane>
+HWY_NOINLINE void store_steps(const Lane* from, int64_t width, int64_t steps, S* to, int64_t stride) {
+    constexpr int64_t n = lanes_of<Lane>();
+    const Tag<Lane> d;
+    for (int64_t i = 0; i < steps; ++i) {
+        const VectorOf<S> x = {hn::Load(d, from + i * n)};
+        if (width == n)
+            store(to + i * stride, x);
+        else
+            store_some(to + i * stride, x, width);
+    }
+}
+
+// A: type of a and of the states. The sequences' type, which `type` says, counts in the functions above alone.
+template <class A>
 class SelectiveScanTensors {
   protected:
-    using Lane = typename Traits<U>::Lane;
+    using Lane = typename Traits<A>::Lane;
     using X = VectorOf<A>;
-    // Of b and c per step.
-    using BC = std::conditional_t<Traits<A>::complex, A, U>;
     static constexpr int64_t n = lanes_of<Lane>();
 
-    SelectiveScanTensors(const SequenceShape& shape, int64_t states, const void* rates)
-        : shape(shape), states(states), rates(rates) {}
+    SelectiveScanTensors(const SequenceShape& shape, DataType type, int64_t states, const void* rates)
+        : shape(shape), type(type), states(states), rates(rates) {}
 
     // (width, N) in memory to [state][lane], unused lanes zero.
     void transpose(const A* from, int64_t width, A* to) const {
@@ -106,79 +172,36 @@ class SelectiveScanTensors {
         }
     }
 
-    // Rows along time, `rows` of them and `steps` long, to to[step * to_stride + row]; steps up to the next multiple of the
-    // lanes and rows up to the lanes are written.
-    template <class S>
-    static void transpose_rows(const S* from, int64_t row_stride, int64_t rows, int64_t steps, Lane* to, int64_t to_stride) {
-        const Tag<Lane> d;
-        int64_t i = 0;
-        if constexpr (std::is_same_v<S, Lane>)
-            for (; rows == n && i + n <= steps; i += n)
-                transpose_square(from + i, row_stride, to + i * to_stride, to_stride);
-        for (; i < steps; i += n) {
-            alignas(64) Lane square[n * n] = {};
-            const int64_t some = std::min(n, steps - i);
-            for (int64_t r = 0; r < rows; ++r) {
-                const S* row = from + r * row_stride + i;
-                hn::Store((some == n ? load(row) : load_some(row, some)).re, d, square + r * n);
-            }
-            transpose_square(square, n, to + i * to_stride, to_stride);
-        }
-    }
-
     // Channels [channel, channel + width) and steps [t, t + steps) as [step][lane], unused lanes zero.
     void load_block(const Sequence& s, int64_t t, int64_t steps, int64_t channel, int64_t width, Lane* to) const {
-        const U* from =
-            static_cast<const U*>(s.data) + batch * s.batch_stride + channel * s.channel_stride + t * s.time_stride;
-        const Tag<Lane> d;
-        if (shape.layout == Layout::time_contiguous)
-            transpose_rows(from, s.channel_stride, width, steps, to, n);
-        else if (width == n)
-            for (int64_t i = 0; i < steps; ++i)
-                hn::Store(load(from + i * s.time_stride).re, d, to + i * n);
-        else
-            for (int64_t i = 0; i < steps; ++i)
-                hn::Store(load_some(from + i * s.time_stride, width).re, d, to + i * n);
+        with_storage_of<Lane>(type, [&](auto of) {
+            const auto* from = place<typename decltype(of)::type>(s, t, channel);
+            if (shape.layout == Layout::time_contiguous)
+                transpose_rows(from, s.channel_stride, width, steps, to, n);
+            else
+                load_steps(from, s.time_stride, width, steps, to, n);
+        });
     }
 
     void store_block(const Sequence& s, int64_t t, int64_t steps, int64_t channel, int64_t width, const Lane* from) const {
-        U* to = static_cast<U*>(s.data) + batch * s.batch_stride + channel * s.channel_stride + t * s.time_stride;
-        const Tag<Lane> d;
-        if (shape.layout == Layout::channel_contiguous) {
-            for (int64_t i = 0; i < steps; ++i) {
-                const VectorOf<U> x = {hn::Load(d, from + i * n)};
-                if (width == n)
-                    store(to + i * s.time_stride, x);
-                else
-                    store_some(to + i * s.time_stride, x, width);
-            }
-            return;
-        }
-        int64_t i = 0;
-        if constexpr (std::is_same_v<U, Lane>)
-            for (; width == n && i + n <= steps; i += n)
-                transpose_square(from + i * n, n, to + i, s.channel_stride);
-        for (; i < steps; i += n) {
-            alignas(64) Lane square[n * n];
-            transpose_square(from + i * n, n, square, n);
-            const int64_t some = std::min(n, steps - i);
-            for (int64_t l = 0; l < width; ++l) {
-                const VectorOf<U> x = {hn::Load(d, square + l * n)};
-                if (some == n)
-                    store(to + l * s.channel_stride + i, x);
-                else
-                    store_some(to + l * s.channel_stride + i, x, some);
-            }
-        }
+        with_storage_of<Lane>(type, [&](auto of) {
+            auto* to = place<typename decltype(of)::type>(s, t, channel);
+            if (shape.layout == Layout::time_contiguous)
+                transpose_steps(from, width, steps, to, s.channel_stride);
+            else
+                store_steps(from, width, steps, to, s.time_stride);
+        });
     }
 
     // Zeros, where steps are padding.
     void clear_block(const Sequence& s, int64_t t, int64_t steps, int64_t channel, int64_t width) const {
-        U* to = static_cast<U*>(s.data) + batch * s.batch_stride + channel * s.channel_stride + t * s.time_stride;
-        const bool by_time = shape.layout == Layout::time_contiguous;
-        const int64_t rows = by_time ? width : steps, row_size = by_time ? steps : width;
-        for (int64_t row = 0; row < rows; ++row, to += by_time ? s.channel_stride : s.time_stride)
-            std::memset(static_cast<void*>(to), 0, static_cast<size_t>(row_size) * sizeof(U));
+        with_storage_of<Lane>(type, [&](auto of) {
+            auto* to = place<typename decltype(of)::type>(s, t, channel);
+            const bool by_time = shape.layout == Layout::time_contiguous;
+            const int64_t rows = by_time ? width : steps, row_size = by_time ? steps : width;
+            for (int64_t row = 0; row < rows; ++row, to += by_time ? s.channel_stride : s.time_stride)
+                std::memset(static_cast<void*>(to), 0, static_cast<size_t>(row_size) * sizeof(*to));
+        });
     }
 
     // b or c of `count` states from `state` on: in place where states are neighbours, else copied to the buffer.
@@ -186,25 +209,25 @@ class SelectiveScanTensors {
                               A* buffer) const {
         if (s.is_constant)
             return {nullptr, 0, true};
-        const BC* from = static_cast<const BC*>(s.data) + batch * s.batch_stride + group * s.group_stride +
-                         state * s.state_stride + t * s.time_stride;
-        if constexpr (std::is_same_v<BC, A>)
-            if (s.state_stride == 1)
-                return {from, s.time_stride, false};
+        const int64_t offset = batch * s.batch_stride + group * s.group_stride + state * s.state_stride + t * s.time_stride;
+        if (s.state_stride == 1 && (Traits<A>::complex || size_of(type) == sizeof(Lane)))
+            return {static_cast<const A*>(s.data) + offset, s.time_stride, false};
         if constexpr (Traits<A>::complex) {
+            const A* from = static_cast<const A*>(s.data) + offset;
             for (int64_t i = 0; i < steps; ++i)
                 for (int64_t k = 0; k < count; ++k)
                     buffer[i * most_states + k] = from[i * s.time_stride + k * s.state_stride];
-        } else if (s.time_stride == 1) {
-            for (int64_t k = 0; k < count; k += n)
-                transpose_rows(from + k * s.state_stride, s.state_stride, std::min(n, count - k), steps, buffer + k,
-                               most_states);
         } else {
-            for (int64_t i = 0; i < steps; ++i)
+            with_storage_of<Lane>(type, [&](auto of) {
+                const auto* from = static_cast<const typename decltype(of)::type*>(s.data) + offset;
                 for (int64_t k = 0; k < count; k += n) {
-                    const BC* row = from + i * s.time_stride + k;
-                    store(buffer + i * most_states + k, X{(k + n <= count ? load(row) : load_some(row, count - k)).re});
+                    const int64_t some = std::min(n, count - k);
+                    if (s.time_stride == 1)
+                        transpose_rows(from + k * s.state_stride, s.state_stride, some, steps, buffer + k, most_states);
+                    else
+                        load_steps(from + k, s.time_stride, some, steps, buffer + k, most_states);
                 }
+            });
         }
         return {buffer, most_states, false};
     }
@@ -225,7 +248,13 @@ class SelectiveScanTensors {
             to[l] = data && l < width ? static_cast<const Lane*>(data)[channel + l] : Lane{0};
     }
 
+    template <class S>
+    S* place(const Sequence& s, int64_t t, int64_t channel) const {
+        return static_cast<S*>(s.data) + batch * s.batch_stride + channel * s.channel_stride + t * s.time_stride;
+    }
+
     const SequenceShape& shape;
+    const DataType type;
     const int64_t states;
     const void* const rates; // a
     int64_t batch = 0, group = 0;

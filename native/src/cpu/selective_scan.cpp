@@ -112,16 +112,16 @@ HWY_NOINLINE void finish_steps(int64_t steps, Lane factor, const Lane* skip, con
     }
 }
 
-template <class U, class A>
-class SelectiveScan : SelectiveScanTensors<U, A> {
+template <class A>
+class SelectiveScan : SelectiveScanTensors<A> {
   public:
-    using Base = SelectiveScanTensors<U, A>;
+    using Base = SelectiveScanTensors<A>;
     using Base::n;
     using typename Base::Lane;
     using typename Base::X;
 
     SelectiveScan(const SelectiveScanParams& p, const SelectiveScanPlan& plan)
-        : Base(p.shape, p.states, p.a), p(p), plan(plan) {}
+        : Base(p.shape, p.type, p.states, p.a), p(p), plan(plan) {}
 
     void run(int64_t task) {
         // No more tasks run at once than there are areas.
@@ -324,15 +324,10 @@ class SelectiveScan : SelectiveScanTensors<U, A> {
 };
 
 void selective_scan_task(const SelectiveScanParams& p, const SelectiveScanPlan& plan, int64_t task) {
-    with_storage(p.type, [&](auto type) {
-        using U = typename decltype(type)::type;
-        using Lane = typename Traits<U>::Lane;
-        if constexpr (!Traits<U>::complex) {
-            if (is_complex(p.state))
-                SelectiveScan<U, Complex<Lane>>(p, plan).run(task);
-            else
-                SelectiveScan<U, Lane>(p, plan).run(task);
-        }
+    with_storage(p.state, [&](auto state) {
+        using A = typename decltype(state)::type;
+        if constexpr (std::is_same_v<A, typename Traits<A>::State>)
+            SelectiveScan<A>(p, plan).run(task);
     });
 }
 

@@ -320,18 +320,17 @@ HWY_NOINLINE void sum_lanes(const A* from, int64_t count, A* to) {
     }
 }
 
-template <class U, class A>
-class SelectiveScanBackward : SelectiveScanTensors<U, A> {
+template <class A>
+class SelectiveScanBackward : SelectiveScanTensors<A> {
   public:
-    using Base = SelectiveScanTensors<U, A>;
+    using Base = SelectiveScanTensors<A>;
     using Base::n;
-    using typename Base::BC;
     using typename Base::Lane;
     using typename Base::X;
     static constexpr Lane factor = Traits<A>::complex ? Lane{2} : Lane{1};
 
     SelectiveScanBackward(const SelectiveScanBackwardParams& p, const SelectiveScanBackwardPlan& plan)
-        : Base(p.shape, p.states, p.a), p(p), plan(plan), back(p.shape) {
+        : Base(p.shape, p.type, p.states, p.a), p(p), plan(plan), back(p.shape) {
         back.reverse = true;
     }
 
@@ -461,23 +460,29 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
         const int64_t row_stride = by_time ? gradient.state_stride : gradient.time_stride;
         for (int64_t row = first_row; row < last_row; ++row) {
             const int64_t group_row = row / rows;
-            BC* const to = static_cast<BC*>(gradient.data) + group_row / p.groups * gradient.batch_stride +
-                           group_row % p.groups * gradient.group_stride + row % rows * row_stride;
-            for (int64_t i = 0; i < length; i += n) {
-                const int64_t some = std::min(n, length - i);
-                X sum = constant<X>(0);
-                for (int64_t part = 0; part < parts; ++part) {
-                    const A* const from = part_at(which, part) + row * length + i;
-                    const X x = some == n ? load(from) : load_some(from, some);
-                    sum = part == 0 ? x : add(sum, x);
-                }
-                if constexpr (Traits<A>::complex) {
-                    some == n ? store(to + i, sum) : store_some(to + i, sum, some);
-                } else {
-                    const VectorOf<BC> x{sum.re};
+            const int64_t offset = group_row / p.groups * gradient.batch_stride +
+                                   group_row % p.groups * gradient.group_stride + row % rows * row_stride;
+            const auto add_row = [&](auto* to) {
+                for (int64_t i = 0; i < length; i += n) {
+                    const int64_t some = std::min(n, length - i);
+                    X sum = constant<X>(0);
+                    for (int64_t part = 0; part < parts; ++part) {
+                        const A* const from = part_at(which, part) + row * length + i;
+                        const X x = some == n ? load(from) : load_some(from, some);
+                        sum = part == 0 ? x : add(sum, x);
+                    }
+                    VectorOf<std::remove_pointer_t<decltype(to)>> x;
+                    x.re = sum.re;
+                    if constexpr (Traits<A>::complex)
+                        x.im = sum.im;
                     some == n ? store(to + i, x) : store_some(to + i, x, some);
                 }
-            }
+            };
+            if constexpr (Traits<A>::complex)
+                add_row(static_cast<A*>(gradient.data) + offset);
+            else
+                with_storage_of<Lane>(
+                    p.type, [&](auto of) { add_row(static_cast<typename decltype(of)::type*>(gradient.data) + offset); });
         }
     }
 
@@ -899,8 +904,8 @@ class SelectiveScanBackward : SelectiveScanTensors<U, A> {
 void selective_scan_backward_task(const SelectiveScanBackwardParams& p, const SelectiveScanBackwardPlan& plan,
                                   SelectiveScanBackwardPhase phase, int64_t first, int64_t last) {
     using Phase = SelectiveScanBackwardPhase;
-    const auto with = [&](auto storage, auto state) {
-        SelectiveScanBackward<typename decltype(storage)::type, typename decltype(state)::type> operation(p, plan);
+    const auto with = [&](auto state) {
+        SelectiveScanBackward<typename decltype(state)::type> operation(p, plan);
         switch (phase) {
         case Phase::summarize:
             return operation.summarize(first);
@@ -916,14 +921,10 @@ void selective_scan_backward_task(const SelectiveScanBackwardParams& p, const Se
             return operation.add_parts(p.grad_c, 1, first, last);
         }
     };
-    with_storage(p.type, [&](auto type) {
-        using U = typename decltype(type)::type;
-        if constexpr (!Traits<U>::complex) {
-            if (is_complex(p.state))
-                with(type, Type<Complex<typename Traits<U>::Lane>>());
-            else
-                with(type, Type<typename Traits<U>::Lane>());
-        }
+    with_storage(p.state, [&](auto state) {
+        using A = typename decltype(state)::type;
+        if constexpr (std::is_same_v<A, typename Traits<A>::State>)
+            with(state);
     });
 }
 

@@ -79,6 +79,9 @@ struct Steps {
 // Lane k of every 16 bytes takes the sum of v[k]'s lanes there.
 template <class Lane>
 HWY_INLINE Vec<Lane> fold(const Vec<Lane> (&v)[block_lanes<Lane>()]) {
+#if HWY_TARGET == HWY_SCALAR
+    return v[0];
+#else
     const Tag<Lane> d;
     const auto pair = [&](auto x, auto y)
                           SSM_INLINE_LAMBDA { return hn::Add(hn::InterleaveLower(d, x, y), hn::InterleaveUpper(d, x, y)); };
@@ -90,6 +93,7 @@ HWY_INLINE Vec<Lane> fold(const Vec<Lane> (&v)[block_lanes<Lane>()]) {
         return hn::Add(hn::BitCast(d, hn::InterleaveLower(dd, low, high)),
                        hn::BitCast(d, hn::InterleaveUpper(dd, low, high)));
     }
+#endif
 }
 
 // Count channels over `states` states, the states in the lanes. Their sums by lane are added to sums: of one channel as they

@@ -142,9 +142,10 @@ HWY_INLINE X reverse(X x) {
     return each(x, x, [](auto v, auto) HWY_ATTR { return hn::Reverse(Tag<typename X::Lane>(), v); });
 }
 
+// Vectors consist of blocks of 16 bytes; a baseline without vectors has one lane.
 template <class Lane>
 constexpr int block_lanes() {
-    return 16 / static_cast<int>(sizeof(Lane));
+    return lanes_of<Lane>() == 1 ? 1 : 16 / static_cast<int>(sizeof(Lane));
 }
 template <class Lane>
 constexpr int blocks() {
@@ -153,11 +154,15 @@ constexpr int blocks() {
 
 // Lanes move up by K within each block of 16 bytes; what enters comes from fill, whose lanes are all alike.
 template <int K, class X>
-HWY_INLINE X shift_in_blocks(X x, X fill) {
+HWY_INLINE X shift_in_blocks([[maybe_unused]] X x, X fill) {
+#if HWY_TARGET == HWY_SCALAR
+    return fill;
+#else
     using Lane = typename X::Lane;
     return each(x, fill, [](auto v, auto f) HWY_ATTR {
         return hn::CombineShiftRightBytes<16 - K* static_cast<int>(sizeof(Lane))>(Tag<Lane>(), v, f);
     });
+#endif
 }
 
 // A permutation whose lanes may instead come from a second vector.
@@ -499,7 +504,10 @@ HWY_INLINE void store_last_steps(S* run, int64_t count, int64_t step, VectorOf<S
 
 // 16 bytes of each of a vector's blocks: block k from p + k * stride.
 template <class Lane>
-HWY_INLINE Vec<Lane> load_blocks(const Lane* p, int64_t stride) {
+HWY_INLINE Vec<Lane> load_blocks(const Lane* p, [[maybe_unused]] int64_t stride) {
+#if HWY_TARGET == HWY_SCALAR
+    return hn::LoadU(Tag<Lane>(), p);
+#else
     [[maybe_unused]] const hn::CappedTag<Lane, 16 / sizeof(Lane)> d1;
     [[maybe_unused]] const hn::Twice<decltype(d1)> d2;
     if constexpr (blocks<Lane>() == 1)
@@ -509,13 +517,18 @@ HWY_INLINE Vec<Lane> load_blocks(const Lane* p, int64_t stride) {
     else
         return hn::Combine(Tag<Lane>(), hn::Combine(d2, hn::LoadU(d1, p + 3 * stride), hn::LoadU(d1, p + 2 * stride)),
                            hn::Combine(d2, hn::LoadU(d1, p + stride), hn::LoadU(d1, p)));
+#endif
 }
 
 // to[j * to_stride + i] = from[i * from_stride + j] for i and j below the lanes. Blocks are gathered from the rows that are
 // block_lanes apart, so that only lanes within a block have to change places.
 template <class Lane>
-HWY_INLINE void transpose_square(const Lane* from, int64_t from_stride, Lane* to, int64_t to_stride) {
+HWY_INLINE void transpose_square(const Lane* from, [[maybe_unused]] int64_t from_stride, Lane* to,
+                                 [[maybe_unused]] int64_t to_stride) {
     const Tag<Lane> d;
+#if HWY_TARGET == HWY_SCALAR
+    hn::StoreU(hn::LoadU(d, from), d, to);
+#else
     constexpr int n = static_cast<int>(lanes_of<Lane>()), m = block_lanes<Lane>();
     for (int j = 0; j < n; j += m) {
         const Lane* p = from + j;
@@ -538,6 +551,7 @@ HWY_INLINE void transpose_square(const Lane* from, int64_t from_stride, Lane* to
             hn::StoreU(hn::InterleaveUpper(d, r0, r1), d, to + (j + 1) * to_stride);
         }
     }
+#endif
 }
 
 // An element of storage type with a small integer value.

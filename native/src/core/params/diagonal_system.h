@@ -2,14 +2,12 @@
 #pragma once
 
 #include "core/params.h"
+#include "core/params/discretization.h"
 
 namespace ssm {
 
-// Euler's, the backward and the bilinear one are the generalized bilinear one with alpha 0, 1 and 1/2.
-enum class Discretization : int32_t { zoh, generalized_bilinear, dirac, async };
-
 struct DiscretizationRule {
-    Discretization kind;
+    Discretization kind; // Euler's, the backward and the bilinear one are generalized bilinear with alpha 0, 1 and 1/2
     double alpha;
 };
 

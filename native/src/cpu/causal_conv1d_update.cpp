@@ -37,11 +37,11 @@ HWY_BEFORE_NAMESPACE();
 namespace ssm::cpu::HWY_NAMESPACE {
 namespace {
 
-// U: storage of x and y. S: storage of the state.
-template <class U, class S>
+// S: storage of the state. That of x and y is known at run time alone.
+template <class S>
 class ConvolutionUpdate {
   public:
-    using Lane = typename Traits<U>::Lane;
+    using Lane = typename Traits<S>::Lane;
     static constexpr int64_t n = lanes_of<Lane>();
 
     ConvolutionUpdate(const CausalConv1dUpdateParams& p, const ConvolutionUpdatePlan& plan)
@@ -96,10 +96,15 @@ class ConvolutionUpdate {
     }
 
     // Of this block's first channel.
+    int64_t place(const StepTensor& tensor, int64_t batch, int64_t step) const {
+        return batch * tensor.batch_stride + channel * tensor.channel_stride + step * tensor.step_stride;
+    }
     template <class T>
     T* at(const StepTensor& tensor, int64_t batch, int64_t step) const {
-        return static_cast<T*>(tensor.data) + batch * tensor.batch_stride + channel * tensor.channel_stride +
-               step * tensor.step_stride;
+        return static_cast<T*>(tensor.data) + place(tensor, batch, step);
+    }
+    void store_step(int64_t t, Vec<Lane> y) const {
+        store_stored<Lane>(p.type, p.y.data, place(p.y, row, t), p.y.channel_stride, width, y);
     }
     Vec<Lane> load_state(int64_t place) const {
         return load_lanes(at<const S>(p.update, slot, place), p.update.channel_stride, width).re;
@@ -113,7 +118,7 @@ class ConvolutionUpdate {
         slot = p.slots ? SSM_MUTATE("causal_conv1d_update.cpu.wrong_slot", int64_t{p.slots[row]}, row) : row;
         if (slot < 0 || slot >= p.rows) {
             for (int64_t t = 0; t < p.steps; ++t)
-                store_lanes(at<U>(p.y, row, t), p.y.channel_stride, width, VectorOf<U>{hn::Zero(d)});
+                store_step(t, hn::Zero(d));
             return;
         }
         // The last W - 1 steps, then those of the call.
@@ -130,13 +135,14 @@ class ConvolutionUpdate {
             const int64_t count = std::min(plan.chunk, p.steps - first);
             Lane* const steps = in + history * n;
             for (int64_t t = 0; t < count; ++t)
-                hn::Store(load_lanes(at<const U>(p.x, row, first + t), p.x.channel_stride, width).re, d, steps + t * n);
+                hn::Store(load_stored<Lane>(p.type, p.x.data, place(p.x, row, first + t), p.x.channel_stride, width), d,
+                          steps + t * n);
             convolve(p.width, static_cast<const Lane*>(in), n, n, weights, bias, count, p.silu, out, n, false);
             if (!is_window)
                 for (int64_t t = std::max<int64_t>(0, p.steps - p.length - first); t < count; ++t)
                     store_state(is_ring ? remainder(origin + first + t) : origin + first + t, hn::Load(d, steps + t * n));
             for (int64_t t = 0; t < count; ++t)
-                store_lanes(at<U>(p.y, row, first + t), p.y.channel_stride, width, VectorOf<U>{hn::Load(d, out + t * n)});
+                store_step(first + t, hn::Load(d, out + t * n));
             const int64_t moved = SSM_MUTATE("causal_conv1d_update.cpu.stale_window", count, 0);
             for (int64_t k = 0; k < history; ++k)
                 hn::Store(hn::Load(d, in + (k + moved) * n), d, in + k * n);
@@ -184,16 +190,10 @@ class ConvolutionUpdate {
 };
 
 void causal_conv1d_update_item(const CausalConv1dUpdateParams& p, const ConvolutionUpdatePlan& plan, int64_t item) {
-    with_storage(p.type, [&](auto type) {
-        using U = typename decltype(type)::type;
-        if constexpr (std::is_same_v<U, double>)
-            ConvolutionUpdate<double, double>(p, plan).run(item);
-        else if constexpr (!Traits<U>::complex)
-            with_storage(p.state, [&](auto state) {
-                using S = typename decltype(state)::type;
-                if constexpr (std::is_same_v<typename Traits<S>::Lane, float> && !Traits<S>::complex)
-                    ConvolutionUpdate<U, S>(p, plan).run(item);
-            });
+    with_storage(p.state, [&](auto state) {
+        using S = typename decltype(state)::type;
+        if constexpr (!Traits<S>::complex)
+            ConvolutionUpdate<S>(p, plan).run(item);
     });
 }
 

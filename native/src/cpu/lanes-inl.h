@@ -34,6 +34,36 @@ HWY_INLINE void store_lanes(S* p, int64_t stride, int64_t width, VectorOf<S> x) 
         p[l * stride] = buffer[l];
 }
 
+// The same of real numbers whose storage is known at run time alone, `place` elements behind `data`: code for each type
+// here, and not in all that uses them. Lanes as they lie in memory do without the call.
+template <class Lane>
+HWY_NOINLINE Vec<Lane> load_stored_slowly(DataType type, const void* data, int64_t place, int64_t stride, int64_t width) {
+    auto x = hn::Zero(Tag<Lane>());
+    with_storage_of<Lane>(type, [&](auto of) HWY_ATTR {
+        x = load_lanes(static_cast<const typename decltype(of)::type*>(data) + place, stride, width).re;
+    });
+    return x;
+}
+template <class Lane>
+HWY_NOINLINE void store_stored_slowly(DataType type, void* data, int64_t place, int64_t stride, int64_t width, Vec<Lane> x) {
+    with_storage_of<Lane>(type, [&](auto of) HWY_ATTR {
+        using S = typename decltype(of)::type;
+        store_lanes(static_cast<S*>(data) + place, stride, width, VectorOf<S>{x});
+    });
+}
+template <class Lane>
+HWY_INLINE Vec<Lane> load_stored(DataType type, const void* data, int64_t place, int64_t stride, int64_t width) {
+    if (size_of(type) == sizeof(Lane) && stride == 1 && width == lanes_of<Lane>())
+        return hn::LoadU(Tag<Lane>(), static_cast<const Lane*>(data) + place);
+    return load_stored_slowly<Lane>(type, data, place, stride, width);
+}
+template <class Lane>
+HWY_INLINE void store_stored(DataType type, void* data, int64_t place, int64_t stride, int64_t width, Vec<Lane> x) {
+    if (size_of(type) == sizeof(Lane) && stride == 1 && width == lanes_of<Lane>())
+        return hn::StoreU(x, Tag<Lane>(), static_cast<Lane*>(data) + place);
+    store_stored_slowly<Lane>(type, data, place, stride, width, x);
+}
+
 // Numbers as they lie in memory, 16-bit ones by their bits: what can be moved without being converted.
 template <class S>
 using Word = std::conditional_t<sizeof(S) == 2, uint16_t, S>;

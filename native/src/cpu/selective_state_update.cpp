@@ -165,11 +165,11 @@ HWY_NOINLINE void advance_lanes(int64_t states, int64_t width, States<S> h, Rate
     hn::Store(sum, d, sums);
 }
 
-// U: storage of x, dt, b, c, z, y. S: storage of the state.
-template <class U, class S>
+// S: storage of the state. That of x, dt, b, c, z and y is known at run time alone.
+template <class S>
 class StateUpdate {
   public:
-    using Lane = typename Traits<U>::Lane;
+    using Lane = typename Traits<S>::Lane;
     static constexpr int64_t n = lanes_of<Lane>();
     static constexpr bool is_narrow = !std::is_same_v<S, Lane>;
 
@@ -201,13 +201,16 @@ class StateUpdate {
     }
 
     // Of this block's first channel.
+    int64_t place(const HeadTensor& tensor, int64_t batch, int64_t step) const {
+        return batch * tensor.batch_stride + head * tensor.head_stride + channel * tensor.channel_stride +
+               step * tensor.time_stride;
+    }
     template <class T>
     T* at(const HeadTensor& tensor, int64_t batch, int64_t step) const {
-        return static_cast<T*>(tensor.data) + batch * tensor.batch_stride + head * tensor.head_stride +
-               channel * tensor.channel_stride + step * tensor.time_stride;
+        return static_cast<T*>(tensor.data) + place(tensor, batch, step);
     }
     Vec<Lane> load_step(const HeadTensor& tensor, int64_t step) const {
-        return load_lanes(at<const U>(tensor, row, step), tensor.channel_stride, width).re;
+        return load_stored<Lane>(p.type, tensor.data, place(tensor, row, step), tensor.channel_stride, width);
     }
     // Zero where it is absent.
     Vec<Lane> load_parameter(const HeadTensor& tensor) const {
@@ -271,7 +274,7 @@ class StateUpdate {
     }
 
     void store_step(int64_t t, Vec<Lane> y) const {
-        store_lanes(at<U>(p.y, row, t), p.y.channel_stride, width, VectorOf<U>{y});
+        store_stored<Lane>(p.type, p.y.data, place(p.y, row, t), p.y.channel_stride, width, y);
     }
 
     Rates<Lane> rates_of(int64_t state) const {
@@ -281,13 +284,13 @@ class StateUpdate {
     // b or c of `count` states from `state` on: in place where that can be, else converted into the buffer.
     const Lane* load_states(const HeadTensor& tensor, int64_t t, int64_t state, int64_t count, Lane* buffer) const {
         const int64_t group = head / (p.heads / p.groups);
-        const U* from = static_cast<const U*>(tensor.data) + row * tensor.batch_stride + group * tensor.head_stride +
-                        state * tensor.state_stride + t * tensor.time_stride;
-        if constexpr (std::is_same_v<U, Lane>)
-            if (tensor.state_stride == 1)
-                return from;
+        const int64_t from =
+            row * tensor.batch_stride + group * tensor.head_stride + state * tensor.state_stride + t * tensor.time_stride;
+        if (tensor.state_stride == 1 && size_of(p.type) == sizeof(Lane))
+            return static_cast<const Lane*>(tensor.data) + from;
         for (int64_t k = 0; k < count; k += n) // the buffer ends at a whole vector
-            hn::Store(load_lanes(from + k * tensor.state_stride, tensor.state_stride, std::min(n, count - k)).re,
+            hn::Store(load_stored<Lane>(p.type, tensor.data, from + k * tensor.state_stride, tensor.state_stride,
+                                        std::min(n, count - k)),
                       Tag<Lane>(), buffer + k);
         return buffer;
     }
@@ -357,16 +360,10 @@ class StateUpdate {
 };
 
 void state_update_task(const SelectiveStateUpdateParams& p, const StateUpdatePlan& plan, int64_t task) {
-    with_storage(p.type, [&](auto type) {
-        using U = typename decltype(type)::type;
-        if constexpr (std::is_same_v<U, double>)
-            StateUpdate<double, double>(p, plan).run(task);
-        else if constexpr (!Traits<U>::complex)
-            with_storage(p.state, [&](auto state) {
-                using S = typename decltype(state)::type;
-                if constexpr (std::is_same_v<typename Traits<S>::Lane, float> && !Traits<S>::complex)
-                    StateUpdate<U, S>(p, plan).run(task);
-            });
+    with_storage(p.state, [&](auto state) {
+        using S = typename decltype(state)::type;
+        if constexpr (!Traits<S>::complex)
+            StateUpdate<S>(p, plan).run(task);
     });
 }
 

@@ -93,8 +93,8 @@ struct SelectiveScanBlock : SelectiveScanTile<T, S, SelectiveScanTraits<T, S>::s
     Storage& shared;
 
     SSM_DEVICE SelectiveScanBlock(const SelectiveScanArguments<S>& arguments, Storage& shared)
-        : Tile(arguments.params.shape, arguments.params.groups, arguments.params.states, arguments.lanes, shared.work,
-               reinterpret_cast<R*>(shared.b), arguments.table),
+        : Tile(arguments.params.shape, arguments.params.type, arguments.params.groups, arguments.params.states,
+               arguments.lanes, shared.work, reinterpret_cast<R*>(shared.b), arguments.table),
           arguments(arguments), params(arguments.params), shared(shared) {}
 
     // Index of state n of this channel in (R,D,N).
@@ -380,7 +380,7 @@ int32_t run_selective_scan(BackendContext* context, const SelectiveScanParams& p
         error = run(plan.chunks > 1 ? SelectiveScanPhase::finish : SelectiveScanPhase::whole);
     }
     if (error == cudaSuccess) {
-        error = clear_padding(*context, params.shape, params.seq_idx, params.y, static_cast<int64_t>(sizeof(T)));
+        error = clear_padding(*context, params.shape, params.seq_idx, params.y, size_of(params.type));
     }
     return status_of(error, "selective_scan");
 }

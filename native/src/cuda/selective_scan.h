@@ -10,6 +10,7 @@
 #include "cuda/primitives/math.h"
 #include "cuda/primitives/numbers.h"
 #include "cuda/primitives/sequence.h"
+#include "cuda/primitives/storage.h"
 #include "cuda/primitives/vector.h"
 #include "cuda/primitives/warp.h"
 #include "cuda/sequence_ids.h"
@@ -122,7 +123,8 @@ SSM_DEVICE int staged_position(int step, int lanes) {
 }
 
 // A block of threads takes some channels of a group, `lanes` neighbouring threads for each, of which each has `steps_` steps
-// of a tile. T: storage of u, dt, z, y. S: states, a compute type, real or complex.
+// of a tile. T: storage of u, dt, z, y, where states are complex any of their precision. S: states, a compute type, real or
+// complex.
 //
 // With seq_idx time is that of the segments in the table: a lane has a segment, whose steps stand for `steps` of time
 // whatever their number, and those that are none are taken for steps with s = 0. A sequence begins with a lane, so that what
@@ -135,6 +137,7 @@ struct SelectiveScanTile {
     static constexpr int width = vector_elements<S> < steps ? vector_elements<S> : steps; // that a lane reads at once
 
     const SequenceShape& shape;
+    const DataType storage;
     const int64_t groups;
     const int64_t states;
     SelectiveScanItem& work;
@@ -147,9 +150,10 @@ struct SelectiveScanTile {
     int own_channel; // in the block
     bool exists;
 
-    SSM_DEVICE SelectiveScanTile(const SequenceShape& shape, int64_t groups, int64_t states, int lanes,
+    SSM_DEVICE SelectiveScanTile(const SequenceShape& shape, DataType storage, int64_t groups, int64_t states, int lanes,
                                  SelectiveScanItem& work, R* transit, const SequenceTable& table)
-        : shape(shape), groups(groups), states(states), work(work), transit(transit), table(table), lanes(lanes) {
+        : shape(shape), storage(storage), groups(groups), states(states), work(work), transit(transit), table(table),
+          lanes(lanes) {
         lane = static_cast<int>(threadIdx.x) & (lanes - 1);
         own_channel = static_cast<int>(threadIdx.x) / lanes;
     }
@@ -291,15 +295,34 @@ struct SelectiveScanTile {
     // The thread's steps of a tensor, zero where there is none. Contiguous in channels, they change hands in shared memory,
     // so that neighbouring threads read neighbouring elements.
     SSM_DEVICE void load(const Sequence& sequence, int64_t tile_begin, int tile_steps, R (&values)[steps]) {
-        const T* data = static_cast<const T*>(sequence.data);
+        with_storage([&](auto of) { load_stored<decltype(of)>(sequence, tile_begin, tile_steps, values); });
+    }
+
+    SSM_DEVICE void store(const Sequence& sequence, int64_t tile_begin, int tile_steps, const R (&values)[steps]) {
+        with_storage([&](auto of) { store_stored<decltype(of)>(sequence, tile_begin, tile_steps, values); });
+    }
+
+    // One kernel serves all storage types of complex states in float: there the arithmetic is most of the work.
+    template <typename F>
+    SSM_DEVICE void with_storage(const F& f) const {
+        if constexpr (std::is_floating_point<S>::value) {
+            f(T{});
+        } else {
+            with_storage_of<R>(storage, f);
+        }
+    }
+
+    template <typename U>
+    SSM_DEVICE void load_stored(const Sequence& sequence, int64_t tile_begin, int tile_steps, R (&values)[steps]) {
+        const U* data = static_cast<const U*>(sequence.data);
         if (shape.layout == Layout::time_contiguous) {
-            const T* own = data + (exists ? offset(sequence, channel(), own_first(tile_begin, tile_steps)) : 0);
+            const U* own = data + (exists ? offset(sequence, channel(), own_first(tile_begin, tile_steps)) : 0);
             const unsigned there = exists ? own_steps(tile_begin, tile_steps) : 0;
-            constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
-            if (there == (1u << steps) - 1 && is_aligned(own, per_vector * sizeof(T))) {
+            constexpr int per_vector = vector_elements<U> < steps ? vector_elements<U> : steps;
+            if (there == (1u << steps) - 1 && is_aligned(own, per_vector * sizeof(U))) {
 #pragma unroll
                 for (int i = 0; i < steps; i += per_vector) {
-                    const Vector<T, per_vector> vector = load_vector<per_vector>(own + i);
+                    const Vector<U, per_vector> vector = load_vector<per_vector>(own + i);
 #pragma unroll
                     for (int k = 0; k < per_vector; ++k) {
                         values[i + k] = widen(vector[k]);
@@ -334,19 +357,20 @@ struct SelectiveScanTile {
         }
     }
 
-    SSM_DEVICE void store(const Sequence& sequence, int64_t tile_begin, int tile_steps, const R (&values)[steps]) {
-        T* data = static_cast<T*>(sequence.data);
+    template <typename U>
+    SSM_DEVICE void store_stored(const Sequence& sequence, int64_t tile_begin, int tile_steps, const R (&values)[steps]) {
+        U* data = static_cast<U*>(sequence.data);
         if (shape.layout == Layout::time_contiguous) {
-            T* own = data + (exists ? offset(sequence, channel(), own_first(tile_begin, tile_steps)) : 0);
+            U* own = data + (exists ? offset(sequence, channel(), own_first(tile_begin, tile_steps)) : 0);
             const unsigned there = exists ? own_steps(tile_begin, tile_steps) : 0;
-            constexpr int per_vector = vector_elements<T> < steps ? vector_elements<T> : steps;
-            if (there == (1u << steps) - 1 && is_aligned(own, per_vector * sizeof(T))) {
+            constexpr int per_vector = vector_elements<U> < steps ? vector_elements<U> : steps;
+            if (there == (1u << steps) - 1 && is_aligned(own, per_vector * sizeof(U))) {
 #pragma unroll
                 for (int i = 0; i < steps; i += per_vector) {
-                    Vector<T, per_vector> vector;
+                    Vector<U, per_vector> vector;
 #pragma unroll
                     for (int k = 0; k < per_vector; ++k) {
-                        vector[k] = narrow<T>(values[i + k]);
+                        vector[k] = narrow<U>(values[i + k]);
                     }
                     store_vector<per_vector>(own + i, vector);
                 }
@@ -354,7 +378,7 @@ struct SelectiveScanTile {
 #pragma unroll
                 for (int i = 0; i < steps; ++i) {
                     if (there >> i & 1) {
-                        own[i] = narrow<T>(values[i]);
+                        own[i] = narrow<U>(values[i]);
                     }
                 }
             }
@@ -374,7 +398,7 @@ struct SelectiveScanTile {
                 const int64_t time = time_of(tile_begin, step);
                 if (work.first_channel + from < work.end_channel && time >= 0) {
                     data[offset(sequence, work.first_channel + from, time)] =
-                        narrow<T>(staged[step % steps * threads + from * lanes + step / steps]);
+                        narrow<U>(staged[step % steps * threads + from * lanes + step / steps]);
                 }
             }
         }
@@ -433,9 +457,9 @@ int32_t dispatch_selective_scan(const Params& params, const Function& f) {
     case DataType::float64:
         return complex ? f(double{}, Complex<double>{}) : f(double{}, double{});
     case DataType::float16:
-        return complex ? f(Half{}, Complex<float>{}) : f(Half{}, float{});
+        return complex ? f(float{}, Complex<float>{}) : f(Half{}, float{});
     case DataType::bfloat16:
-        return complex ? f(BFloat16{}, Complex<float>{}) : f(BFloat16{}, float{});
+        return complex ? f(float{}, Complex<float>{}) : f(BFloat16{}, float{});
     default:
         return fail(error_internal, "a backend was called with a type that core should have refused");
     }

@@ -144,8 +144,8 @@ struct SelectiveScanBackwardBlock : SelectiveScanTile<T, S, SelectiveScanBackwar
     Storage& shared;
 
     SSM_DEVICE SelectiveScanBackwardBlock(const SelectiveScanBackwardArguments<S>& arguments, Storage& shared)
-        : Tile(arguments.params.shape, arguments.params.groups, arguments.params.states, arguments.lanes, shared.work,
-               reinterpret_cast<R*>(shared.b), arguments.table),
+        : Tile(arguments.params.shape, arguments.params.type, arguments.params.groups, arguments.params.states,
+               arguments.lanes, shared.work, reinterpret_cast<R*>(shared.b), arguments.table),
           arguments(arguments), params(arguments.params), shared(shared) {}
 
     SSM_DEVICE int64_t chunk_row(int64_t chunk) const { return chunk * state_rows(shape) + work.span.row; }
@@ -1016,7 +1016,7 @@ int32_t run_selective_scan_backward(BackendContext* context, const SelectiveScan
     }
     for (const Sequence* gradient : {&params.grad_u, &params.grad_dt, &params.grad_z}) {
         if (error == cudaSuccess) {
-            error = clear_padding(*context, params.shape, params.seq_idx, *gradient, static_cast<int64_t>(sizeof(T)));
+            error = clear_padding(*context, params.shape, params.seq_idx, *gradient, size_of(params.type));
         }
     }
     for (const StateSequence* gradient : {&params.grad_b, &params.grad_c}) {

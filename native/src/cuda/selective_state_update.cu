@@ -19,6 +19,7 @@
 #include "cuda/primitives/launch.h"
 #include "cuda/primitives/math.h"
 #include "cuda/primitives/numbers.h"
+#include "cuda/primitives/storage.h"
 #include "cuda/primitives/vector.h"
 #include "cuda/primitives/warp.h"
 
@@ -108,11 +109,11 @@ SSM_DEVICE void store_states(T* data, int64_t stride, int count, bool whole, con
 
 // ---- Kernel --------------------------------------------------------------------------------------------------------------
 
-// T: storage of x, dt, b, c, z, y.
-template <typename T, typename S>
+// S: storage of the state. That of x, dt, b, c, z and y is known at run time alone.
+template <typename S>
 struct StateUpdateChannel {
     using Traits = StateUpdateTraits<S>;
-    using R = Compute<T>;
+    using R = Compute<S>;
     static constexpr int width = Traits::width;
     static constexpr int vectors = Traits::vectors;
 
@@ -133,6 +134,14 @@ struct StateUpdateChannel {
     SSM_DEVICE V* at(const HeadTensor& tensor, int64_t batch, int64_t step) const {
         return static_cast<V*>(tensor.data) + batch * tensor.batch_stride + head * tensor.head_stride +
                channel * tensor.channel_stride + step * tensor.time_stride;
+    }
+    template <typename V>
+    SSM_DEVICE const V* of_group(const HeadTensor& tensor, int64_t group, int64_t step) const {
+        return static_cast<const V*>(tensor.data) + row * tensor.batch_stride + group * tensor.head_stride +
+               step * tensor.time_stride;
+    }
+    SSM_DEVICE R read(const HeadTensor& tensor, int64_t step) const {
+        return with_storage_of<R>(params.type, [&](auto of) { return widen(*at<const decltype(of)>(tensor, row, step)); });
     }
     SSM_DEVICE R parameter(const HeadTensor& tensor) const { return tensor.data ? *at<const R>(tensor, 0, 0) : R(0); }
 
@@ -168,19 +177,15 @@ struct StateUpdateChannel {
             R sum = 0;
             R x = 0;
             if (has_state) {
-                x = widen(*at<const T>(params.x, row, step));
-                R s = widen(*at<const T>(params.dt, row, step)) + parameter(params.dt_bias);
+                x = read(params.x, step);
+                R s = read(params.dt, step) + parameter(params.dt_bias);
                 s = params.dt_softplus ? softplus(s) : s;
-                const T* b = static_cast<const T*>(params.b.data) + row * params.b.batch_stride +
-                             group * params.b.head_stride + step * params.b.time_stride;
-                const T* c = static_cast<const T*>(params.c.data) + row * params.c.batch_stride +
-                             group * params.c.head_stride + step * params.c.time_stride;
                 const R tied = params.is_tied ? step_decay(s, parameter(params.a)) : R(0);
                 for (int64_t part = 0; part < arguments.parts; ++part) {
                     if (step == 0 || arguments.parts > 1) {
                         load(part, slot, step);
                     }
-                    sum += advance(part, s, s * x, tied, b, c);
+                    sum += advance(part, s, s * x, tied, group, step);
                     const bool is_last = step == params.steps - 1;
                     if (is_last || arguments.parts > 1) {
                         store(part, slot, is_last);
@@ -195,10 +200,13 @@ struct StateUpdateChannel {
                 if (has_state) {
                     y = multiply_add(parameter(params.d), x, sum);
                     if (params.z.data) {
-                        y *= silu(widen(*at<const T>(params.z, row, step)));
+                        y *= silu(read(params.z, step));
                     }
                 }
-                *at<T>(params.y, row, step) = narrow<T>(y);
+                with_storage_of<R>(params.type, [&](auto of) {
+                    using U = decltype(of);
+                    *at<U>(params.y, row, step) = narrow<U>(y);
+                });
             }
         }
     }
@@ -246,7 +254,7 @@ struct StateUpdateChannel {
     }
 
     // The lane's states of a part through a step; answers their h c.
-    SSM_DEVICE R advance(int64_t part, R s, R sx, R tied, const T* b, const T* c) {
+    SSM_DEVICE R advance(int64_t part, R s, R sx, R tied, int64_t group, int64_t step) {
         R sum = 0;
 #pragma unroll
         for (int i = 0; i < vectors; ++i) {
@@ -257,8 +265,13 @@ struct StateUpdateChannel {
             }
             R input[width];
             R output[width];
-            load_states(b + first * params.b.state_stride, params.b.state_stride, count, arguments.whole_b, input);
-            load_states(c + first * params.c.state_stride, params.c.state_stride, count, arguments.whole_c, output);
+            with_storage_of<R>(params.type, [&](auto of) {
+                using U = decltype(of);
+                load_states(of_group<U>(params.b, group, step) + first * params.b.state_stride, params.b.state_stride, count,
+                            arguments.whole_b, input);
+                load_states(of_group<U>(params.c, group, step) + first * params.c.state_stride, params.c.state_stride, count,
+                            arguments.whole_c, output);
+            });
             R e[width];
             if (params.is_tied) {
 #pragma unroll
@@ -284,10 +297,10 @@ struct StateUpdateChannel {
     }
 };
 
-template <typename T, typename S>
+template <typename S>
 __global__ void __launch_bounds__(StateUpdateTraits<S>::threads, StateUpdateTraits<S>::blocks)
-    selective_state_update_kernel(StateUpdateArguments<Compute<T>> arguments) {
-    StateUpdateChannel<T, S> own(arguments);
+    selective_state_update_kernel(StateUpdateArguments<Compute<S>> arguments) {
+    StateUpdateChannel<S> own(arguments);
     const SelectiveStateUpdateParams& params = arguments.params;
     const int64_t teams = static_cast<int64_t>(blockDim.x) / arguments.lanes;
     const int64_t team = static_cast<int64_t>(threadIdx.x) / arguments.lanes;
@@ -353,10 +366,10 @@ StateUpdatePlan plan_state_update(const BackendContext& context, const Selective
     return plan;
 }
 
-template <typename T, typename S>
+template <typename S>
 int32_t run_state_update(BackendContext* context, const SelectiveStateUpdateParams& params) {
     using Traits = StateUpdateTraits<S>;
-    using R = Compute<T>;
+    using R = Compute<S>;
     const StateUpdatePlan plan = plan_state_update<S>(*context, params);
     StateUpdateArguments<R> arguments{};
     arguments.params = params;
@@ -376,44 +389,32 @@ int32_t run_state_update(BackendContext* context, const SelectiveStateUpdatePara
     };
     arguments.whole_state = whole(params.update, sizeof(S));
     arguments.whole_a = whole(params.a, sizeof(R));
-    arguments.whole_b = whole(params.b, sizeof(T));
-    arguments.whole_c = whole(params.c, sizeof(T));
+    arguments.whole_b = whole(params.b, size_of(params.type));
+    arguments.whole_c = whole(params.c, size_of(params.type));
     const int64_t blocks = ceil_divide(arguments.channels, plan.threads / plan.lanes);
     const int64_t most_blocks = int64_t{1} << 30;
     const int64_t most_rows = 65535;
     const dim3 grid(static_cast<unsigned>(blocks < most_blocks ? blocks : most_blocks),
                     static_cast<unsigned>(params.batch < most_rows ? params.batch : most_rows));
-    return status_of(launch(selective_state_update_kernel<T, S>, grid, dim3(static_cast<unsigned>(plan.threads)), 0,
+    return status_of(launch(selective_state_update_kernel<S>, grid, dim3(static_cast<unsigned>(plan.threads)), 0,
                             context->stream, arguments),
                      "selective_state_update");
 }
 
 // ---- Dispatch ------------------------------------------------------------------------------------------------------------
 
-// Calls f with values of the storage type and of the state's.
+// Calls f with a value of the state's type.
 template <typename Function>
 int32_t dispatch(const SelectiveStateUpdateParams& params, const Function& f) {
-    const auto with_state = [&](auto storage) {
-        switch (params.state) {
-        case DataType::float32:
-            return f(storage, float{});
-        case DataType::float16:
-            return f(storage, Half{});
-        case DataType::bfloat16:
-            return f(storage, BFloat16{});
-        default:
-            return fail(error_internal, "a backend was called with a type that core should have refused");
-        }
-    };
-    switch (params.type) {
+    switch (params.state) {
     case DataType::float32:
-        return with_state(float{});
+        return f(float{});
     case DataType::float64:
-        return f(double{}, double{});
+        return f(double{});
     case DataType::float16:
-        return with_state(Half{});
+        return f(Half{});
     case DataType::bfloat16:
-        return with_state(BFloat16{});
+        return f(BFloat16{});
     default:
         return fail(error_internal, "a backend was called with a type that core should have refused");
     }
@@ -422,14 +423,12 @@ int32_t dispatch(const SelectiveStateUpdateParams& params, const Function& f) {
 } // namespace
 
 int32_t selective_state_update(BackendContext* context, const SelectiveStateUpdateParams* params) {
-    return dispatch(*params, [&](auto storage, auto state) {
-        return run_state_update<decltype(storage), decltype(state)>(context, *params);
-    });
+    return dispatch(*params, [&](auto state) { return run_state_update<decltype(state)>(context, *params); });
 }
 
 int32_t selective_state_update_workspace(BackendContext* context, const SelectiveStateUpdateParams* params,
                                          uint64_t* bytes) {
-    return dispatch(*params, [&](auto, auto state) {
+    return dispatch(*params, [&](auto state) {
         using S = decltype(state);
         const StateUpdatePlan plan = plan_state_update<S>(*context, *params);
         WorkspaceParts parts(nullptr);

@@ -13,6 +13,7 @@
 #include <limits>
 #include <numeric>
 #include <sstream>
+#include <stdexcept>
 
 namespace ssm::test {
 
@@ -1370,8 +1371,10 @@ Reference causal_conv_backward(const Problem& problem) {
                 if (grad_last && t >= row.length - row.history)
                     value += grad_last->values[row.state + t - row.length + row.history].real();
                 double limit = row.rounding * row.k_norm * row.g_norm + 3 * row.unit * std::abs(value);
+                double sum = 0; // apart: it may be far below what comes from behind the sequence
                 for (int64_t lag = std::max(row.first_lag(), -t); lag <= std::min(taps - 1, row.length - 1 - t); ++lag)
-                    value += row.tap(lag) * row.g[t + lag];
+                    sum += row.tap(lag) * row.g[t + lag];
+                value += sum;
                 limit += 3 * row.unit * std::abs(value);
                 if (t < 0) {
                     store(grad_initial, value, limit, row.state + row.history + t);
@@ -1542,8 +1545,8 @@ Reference reference(const Problem& problem) {
         return mamba3(problem);
     case Operation::mamba3_backward:
         return mamba3_backward(problem);
-    case Operation::causal_conv_plan: // numbers in the device's own order: known by what they do
-        break;
+    case Operation::causal_conv_plan:
+        throw std::logic_error("a plan's numbers lie in the device's own order: they are known by what they do");
     case Operation::mamba3_update:
         return mamba3_update(problem);
     case Operation::causal_conv1d_update:

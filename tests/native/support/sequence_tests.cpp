@@ -75,11 +75,21 @@ std::string option(Operation operation, const char* name) {
     return std::string(name_of(operation)) + "." + name;
 }
 
-// Fewer variants where the device is slow: the first, and others in turn.
+// Where a run takes long, because the device is slow or a step costs much, variants, views and sizes take turns instead of
+// all meeting all. Two where both are so.
+int thrift(Operation operation, const Target& target) {
+    return (target.device.is_slow() ? 1 : 0) + (cost_of(operation) >= 40 ? 1 : 0);
+}
+
+// Of the variants all, two, or one in turn.
 std::vector<Problem> some(std::vector<Problem> all, const Target& target, size_t turn) {
-    if (!target.device.is_slow())
+    const int less = thrift(all[0].operation, target);
+    if (less == 0)
         return all;
-    return {all[turn % all.size()], all[(turn + all.size() / 2) % all.size()]};
+    std::vector<Problem> chosen{all[turn % all.size()]};
+    if (less == 1)
+        chosen.push_back(all[(turn + all.size() / 2) % all.size()]);
+    return chosen;
 }
 
 // Lengths of packed sequences: empty ones at both ends and inside, single steps, and some across tiles.
@@ -90,14 +100,14 @@ std::vector<int64_t> bounds_of(const std::vector<int64_t>& lengths) {
     return bounds;
 }
 
-std::vector<std::vector<int64_t>> packings(bool is_slow) {
+std::vector<std::vector<int64_t>> packings(int thrift) {
     std::vector<int64_t> many;
     Random random(5);
-    for (int i = 0; i < (is_slow ? 40 : 200); ++i)
+    for (int i = 0; i < (thrift == 0 ? 200 : 40); ++i)
         many.push_back(random.integer(0, i % 7 == 0 ? 150 : 9));
     return {
         bounds_of({77}),      bounds_of({0, 1, 1, 0, 0, 5, 64, 0, 31, 33, 128, 257, 2, 0}),
-        bounds_of({0, 0, 0}), bounds_of({1300, 1, 700}),
+        bounds_of({0, 0, 0}), thrift == 2 ? bounds_of({130, 1, 70}) : bounds_of({1300, 1, 700}),
         bounds_of(many),
     };
 }
@@ -108,16 +118,15 @@ std::vector<std::vector<int64_t>> packings(bool is_slow) {
 
 void matches_at_every_length(Operation operation, const Target& target) {
     Context context(target.device);
-    const bool slow = target.device.is_slow();
     const int64_t longest = cost_of(operation) > 10 ? 7001 : 70001;
     const std::vector<int64_t> all{0, 1, 2, 31, 32, 33, 127, 128, 129, 1023, 1024, 1025, longest};
     const std::vector<int64_t> fewer{0, 1, 2, 31, 33, 127, 128, 129, 1025};
-    for (const int64_t length : slow ? fewer : all) {
+    for (const int64_t length : thrift(operation, target) > 0 ? fewer : all) {
         const Size size{target.type, length == longest ? 1 : 2,    length == longest ? 2 : 3, length,
                         {},          static_cast<uint64_t>(length)};
         compare_layouts(context, some(problems(operation, size), target, static_cast<size_t>(length)));
     }
-    if (slow && target.type == Type::float32)
+    if (thrift(operation, target) == 1 && target.type == Type::float32)
         compare_layouts(context, {problems(operation, {target.type, 1, 2, longest})[0]});
 }
 
@@ -125,14 +134,16 @@ void matches_across_tiles(Operation operation, const Target& target) {
     Context context(target.device);
     const bool slow = target.device.is_slow();
     // Every problem in its turn where the reference takes longest.
-    const bool few = slow || operation == Operation::mamba3 || operation == Operation::mamba3_backward;
+    const bool few = slow || cost_of(operation) >= 10;
+    const auto tiles = slow && cost_of(operation) > 10 ? std::vector<int64_t>{0, 1, 32, 128}
+                                                       : std::vector<int64_t>{0, 1, 16, 32, 64, 128, 256};
     bool found = false;
     size_t turn = 0;
     for (const int64_t path : {0, 1, 2, 3, 4}) {
         // Path 0 is what the device chooses by itself.
         if (!context.try_option(option(operation, "path"), path) && path != 0)
             continue;
-        for (const int64_t tile : {0, 1, 16, 32, 64, 128, 256}) {
+        for (const int64_t tile : tiles) {
             if (!context.try_option(option(operation, "tile"), tile))
                 continue;
             found = true;
@@ -142,7 +153,7 @@ void matches_across_tiles(Operation operation, const Target& target) {
                 const std::vector<Problem> all = problems(operation, {target.type, 2, 3, length, {}, 7});
                 compare_layouts(context, few ? std::vector<Problem>{all[turn++ % all.size()]} : all, note);
             }
-            const std::vector<Problem> packed = problems(operation, {target.type, 1, 4, 522, packings(true)[1], 8});
+            const std::vector<Problem> packed = problems(operation, {target.type, 1, 4, 522, packings(1)[1], 8});
             compare_layouts(context, few ? std::vector<Problem>{packed[turn % packed.size()]} : packed, note);
         }
         context.try_option(option(operation, "tile"), 0);
@@ -154,10 +165,9 @@ void matches_across_tiles(Operation operation, const Target& target) {
 
 void matches_at_every_width(Operation operation, const Target& target) {
     Context context(target.device);
-    const bool slow = target.device.is_slow();
     const std::vector<int64_t> all{1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65, 130};
     const std::vector<int64_t> fewer{1, 4, 7, 33, 65};
-    for (const int64_t channels : slow ? fewer : all)
+    for (const int64_t channels : thrift(operation, target) > 0 ? fewer : all)
         for (const int64_t batch : {1, 3}) {
             const Size size{target.type, batch, channels, 37, {}, static_cast<uint64_t>(channels)};
             compare_layouts(context, some(problems(operation, size), target, static_cast<size_t>(channels + batch)));
@@ -188,7 +198,7 @@ void matches_in_every_view(Operation operation, const Target& target) {
         ++turn;
         const Reference expected = reference(problem);
         for (size_t i = 0; i < count; ++i) {
-            if (target.device.is_slow() && (i + turn) % 4 != 0)
+            if ((i + turn) % (thrift(operation, target) == 0 ? 1 : 4 * thrift(operation, target)) != 0)
                 continue;
             // The same view for all, then a different one for each.
             for (auto* tensors : {&problem.inputs, &problem.outputs})
@@ -211,7 +221,7 @@ void matches_with_broadcast_inputs(Operation operation, const Target& target) {
         for (const auto& [name, tensor] : problem.inputs)
             for (int i = 0; i < 3; ++i) {
                 const int axis = i == 2 ? static_cast<int>(tensor.shape.size()) - 1 : i;
-                if (axis >= static_cast<int>(tensor.shape.size()) || (target.device.is_slow() && turn++ % 3 != 0))
+                if (axis >= static_cast<int>(tensor.shape.size()) || turn++ % (1 + 2 * thrift(operation, target)) != 0)
                     continue;
                 Problem broadcast = problem;
                 broadcast.inputs[name] = constant_along(tensor, axis);
@@ -243,7 +253,7 @@ void matches_in_place(Operation operation, const Target& target) {
 void matches_when_packed(Operation operation, const Target& target) {
     Context context(target.device);
     size_t turn = 0;
-    for (const std::vector<int64_t>& bounds : packings(target.device.is_slow()))
+    for (const std::vector<int64_t>& bounds : packings(thrift(operation, target)))
         for (const int64_t channels : {1, 4}) {
             const Size size{target.type, 1, channels, bounds.back(), bounds, 3};
             compare_layouts(context, some(problems(operation, size), target, turn++));
@@ -428,7 +438,7 @@ void ten_runs_are_bit_equal(Operation operation, const Target& target) {
     for (const Size& size : {Size{target.type, 2, 3, some_steps(operation, target)},
                              Size{target.type, 1, 1, long_row(operation, target, 100003)}}) {
         std::vector<Problem> all = problems(operation, size);
-        all.resize(std::min<size_t>(all.size(), 3));
+        all.resize(std::min<size_t>(all.size(), 3 - thrift(operation, target)));
         for (Problem& problem : all)
             for (const View layout : both_layouts) {
                 set_views(problem, layout);
@@ -468,7 +478,7 @@ void variations_are_bit_equal(Operation operation, const Target& target) {
         sizes.push_back({target.type, 3, 65, 200});
     for (const Size& size : sizes) {
         std::vector<Problem> all = problems(operation, size);
-        all.resize(std::min<size_t>(all.size(), 3));
+        all.resize(std::min<size_t>(all.size(), 3 - thrift(operation, target)));
         for (Problem& problem : all)
             for (const View layout : both_layouts)
                 for (const int64_t tile : {0, 64}) {
@@ -511,7 +521,7 @@ void contexts_are_independent(Operation operation, const Target& target) {
     SSM_SKIP_UNLESS_ITS_TYPE_COUNTS(target);
     const bool slow = target.device.is_slow();
     std::vector<Problem> all = problems(operation, {target.type, 2, 5, some_steps(operation, target)});
-    all.resize(std::min<size_t>(all.size(), 3));
+    all.resize(std::min<size_t>(all.size(), 3 - thrift(operation, target)));
     all.push_back(problems(operation, {target.type, 1, 1, long_row(operation, target, 60001)})[0]);
     std::vector<Outputs> expected;
     {

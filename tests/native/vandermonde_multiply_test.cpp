@@ -14,8 +14,6 @@ SSM_POLE_TESTS(VandermondeMultiply, vandermonde_multiply_problems, complex64, co
 // A million steps with phases up to half a turn each, either way: float32 tables of double phases stay within 1e-4 of the
 // largest output, where phases in float32 are off by tenths of a radian.
 TEST_P(VandermondeMultiply, KeepsPhasesOverAMillionSteps) {
-    if (GetParam().device.is_slow())
-        GTEST_SKIP() << "the emulated device would take minutes";
     Context context(GetParam().device);
     constexpr int64_t length = 1000000, states = 4;
     constexpr double phases[] = {std::numbers::pi, -std::numbers::pi, 2.4, -0.7};

@@ -1568,7 +1568,6 @@ SSM_API int32_t ssm_vandermonde_multiply_backward_workspace(ssm_context* context
                                                             const ssm_vandermonde_multiply_backward_args* args,
                                                             uint64_t* bytes);
 
-/* Diagonal systems. */
 /** a_bar and b_bar of a diagonal system, one dt for each row. Computed in double precision. */
 typedef struct ssm_discretize_diagonal_args {
     /** sizeof(ssm_discretize_diagonal_args). */

@@ -145,7 +145,7 @@ internal sealed class StateSpaceTests<T, TComplex>
             TensorView.Create<T>(aBar, 1, 1, 1), TensorView.Create<T>(bBar, 1, 1));
         Assert.That(double.CreateChecked(aBar[0]), Is.EqualTo(1));
         Assert.That(double.CreateChecked(bBar[0]), Is.EqualTo(0.25).Within(1e-7));
-        var error = Assert.Throws<SsmException>(() =>
+        var error = Assert.Throws<SsmArgumentException>(() =>
             context.HippoNplr(SsmHippoMeasure.Lmu, TensorView.Create<TComplex>(new TComplex[States], States)));
         Assert.That(error!.Message, Does.Contain("lmu, which is not normal in any such basis"));
     }

@@ -131,6 +131,8 @@ void matches_at_every_length(Operation operation, const Target& target) {
 }
 
 void matches_across_tiles(Operation operation, const Target& target) {
+    if (thrift(operation, target) == 2)
+        SSM_SKIP_UNLESS_ITS_TYPE_COUNTS(target);
     Context context(target.device);
     const bool slow = target.device.is_slow();
     // Every problem in its turn where the reference takes longest.
@@ -164,6 +166,8 @@ void matches_across_tiles(Operation operation, const Target& target) {
 }
 
 void matches_at_every_width(Operation operation, const Target& target) {
+    if (thrift(operation, target) == 2)
+        SSM_SKIP_UNLESS_ITS_TYPE_COUNTS(target);
     Context context(target.device);
     const std::vector<int64_t> all{1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65, 130};
     const std::vector<int64_t> fewer{1, 4, 7, 33, 65};
@@ -189,6 +193,8 @@ void matches_in_one_long_row(Operation operation, const Target& target) {
 }
 
 void matches_in_every_view(Operation operation, const Target& target) {
+    if (thrift(operation, target) == 2)
+        SSM_SKIP_UNLESS_ITS_TYPE_COUNTS(target);
     Context context(target.device);
     const View views[] = {View::null_strides, View::compact, View::channel_contiguous, View::padded, View::channel_padded,
                           View::offset,       View::strided, View::reversed_axes};

@@ -168,8 +168,9 @@ TEST_P(S4Properties, GradientsOfTheFutureAreZero) {
                 grad_y.values[static_cast<size_t>(i)] = 0;
         const Tensor grad_u = run(context, problem).at("grad_u");
         for (int64_t i = 0; i < grad_u.size(); ++i)
-            if (i % length > now)
+            if (i % length > now) {
                 ASSERT_EQ(grad_u.values[static_cast<size_t>(i)], Number(0)) << i % length << " of " << problem.describe();
+            }
         EXPECT_GT(largest_of(grad_u), 0);
     }
 }

@@ -132,6 +132,32 @@ TEST_P(CausalConv, ImpulsesGiveTheKernel) {
         }
 }
 
+// Kernels of any size for signals of any length: odd and prime ones, one tap, as many taps as steps and more.
+TEST_P(CausalConv, AnyKernelForAnyLength) {
+    Context context(GetParam().device);
+    const bool slow = GetParam().device.is_slow();
+    for (const int64_t length : slow ? std::vector<int64_t>{1, 3, 97, 509} : std::vector<int64_t>{1, 2, 3, 97, 509, 1021}) {
+        const int64_t sizes[] = {1, 2, length / 2 + 1, length - 1, length, length + 1, 2 * length + 5};
+        for (const int64_t taps : sizes) {
+            if (taps < 1)
+                continue;
+            Problem problem = of_taps(GetParam().type, taps, 2, length, taps % 2 == 0);
+            Random random(static_cast<uint64_t>(taps));
+            problem.inputs["pre_gate"] = uniform(GetParam().type, problem.inputs["u"].shape, -1, 1, random);
+            problem.inputs["post_gate"] = uniform(GetParam().type, problem.inputs["u"].shape, -1, 1, random);
+            const Reference expected = reference(problem);
+            expect_near(run(context, problem), expected, problem.describe());
+            if (taps <= length)
+                continue;
+            // Taps beyond the signal meet nothing.
+            for (const char* name : {"k", "k_reverse"})
+                if (problem.inputs.count(name))
+                    problem.inputs[name] = slice_time(problem.inputs.at(name), 0, length);
+            expect_near(run(context, problem), expected, problem.describe() + " with as many taps as steps");
+        }
+    }
+}
+
 // A kernel of powers is a recurrence: y_t = a y_{t-1} + x_t.
 TEST_P(CausalConv, PowersAreARecurrence) {
     Context context(GetParam().device);

@@ -1131,7 +1131,7 @@ namespace SsmCuda.Interop
         public uint StructSize;
         /// <summary>enum ssm_hippo_measure: which.</summary>
         public SsmHippoMeasure Measure;
-        /// <summary>out required (N,N): float32 or float64, on the host.</summary>
+        /// <summary>out required (N,N): float32 or float64, on the host; N is at least 1, and even for fout.</summary>
         public DLTensor* A;
         /// <summary>out optional (N): the type of a, on the host.</summary>
         public DLTensor* B;
@@ -1147,7 +1147,7 @@ namespace SsmCuda.Interop
         public uint StructSize;
         /// <summary>enum ssm_hippo_measure: which.</summary>
         public SsmHippoMeasure Measure;
-        /// <summary>out required (N): complex64 or complex128, on the host; w.</summary>
+        /// <summary>out required (N): complex64 or complex128, on the host; w, N at least 1.</summary>
         public DLTensor* Eigenvalues;
         /// <summary>out optional (R,N): the type of eigenvalues, on the host; rows beyond the rank are 0.</summary>
         public DLTensor* P;
@@ -1166,7 +1166,8 @@ namespace SsmCuda.Interop
         public uint StructSize;
         /// <summary>enum ssm_diagonal_init: which.</summary>
         public SsmDiagonalInit Init;
-        /// <summary>out required (N): complex64 or complex128, on the host; half of the 2N states.</summary>
+        /// <summary>out required (N): complex64 or complex128, on the host; half of the 2N states, N at least
+        /// 1.</summary>
         public DLTensor* Eigenvalues;
         /// <summary>out optional (N): the type of eigenvalues, on the host; 1, and V^* b of the measure for
         /// legs.</summary>
@@ -1187,9 +1188,10 @@ namespace SsmCuda.Interop
         /// <summary>How far back point 0 lies, in the measure's own time: lagt, whose past has no end, needs it; 0 for
         /// the others.</summary>
         public double Window;
-        /// <summary>in required (N) or (B,N): float32 or float64, on the host.</summary>
+        /// <summary>in required (N) or (B,N): float32 or float64, on the host; N is at least 1, and even for
+        /// fout.</summary>
         public DLTensor* Coefficients;
-        /// <summary>in required (L): the type of coefficients, on the host.</summary>
+        /// <summary>in required (L): the type of coefficients, on the host; from 0 to 1.</summary>
         public DLTensor* Points;
         /// <summary>out required (L) or (B,L): the type of coefficients, on the host.</summary>
         public DLTensor* F;
@@ -1205,7 +1207,7 @@ namespace SsmCuda.Interop
         public SsmDiscretization Discretization;
         /// <summary>Of the generalized bilinear rule, 0 to 1; 0 otherwise.</summary>
         public double Alpha;
-        /// <summary>in required (H,N,N): float32 or float64, on the host.</summary>
+        /// <summary>in required (H,N,N): float32 or float64, on the host; finite, N at least 1.</summary>
         public DLTensor* A;
         /// <summary>in required (H,N): the type of a, on the host.</summary>
         public DLTensor* B;
@@ -1228,7 +1230,7 @@ namespace SsmCuda.Interop
         public int ConjugatePairs;
         /// <summary>Steps of the kernel, at least 1.</summary>
         public long Length;
-        /// <summary>in required (H,N): complex64 or complex128, on the host.</summary>
+        /// <summary>in required (H,N): complex64 or complex128, on the host; finite, N at least 1.</summary>
         public DLTensor* Eigenvalues;
         /// <summary>in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4.</summary>
         public DLTensor* P;
@@ -1250,7 +1252,7 @@ namespace SsmCuda.Interop
         public int ConjugatePairs;
         /// <summary>Steps of the kernel that c_tilde belongs to, at least 1.</summary>
         public long Length;
-        /// <summary>in required (H,N): complex64 or complex128, on the host.</summary>
+        /// <summary>in required (H,N): complex64 or complex128, on the host; finite, N at least 1.</summary>
         public DLTensor* Eigenvalues;
         /// <summary>in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4.</summary>
         public DLTensor* P;
@@ -1272,7 +1274,7 @@ namespace SsmCuda.Interop
         public int ConjugatePairs;
         /// <summary>Steps of the kernel that c_tilde belongs to, at least 1.</summary>
         public long Length;
-        /// <summary>in required (H,N): complex64 or complex128, on the host.</summary>
+        /// <summary>in required (H,N): complex64 or complex128, on the host; finite, N at least 1.</summary>
         public DLTensor* Eigenvalues;
         /// <summary>in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4.</summary>
         public DLTensor* P;
@@ -1317,7 +1319,7 @@ namespace SsmCuda.Interop
         public DLTensor* Timestamps;
         /// <summary>in optional (N) or (B,N): the type of f; the coefficients before the first step.</summary>
         public DLTensor* InitialState;
-        /// <summary>out required (L,N) or (B,L,N): the type of f.</summary>
+        /// <summary>out required (L,N) or (B,L,N): the type of f; N is at least 1, and even for fout.</summary>
         public DLTensor* Coefficients;
         /// <summary>out optional (N) or (B,N): the type of f; the coefficients after the last step.</summary>
         public DLTensor* LastState;
@@ -1333,7 +1335,7 @@ namespace SsmCuda.Interop
         public SsmDiscretization Discretization;
         /// <summary>Of the generalized bilinear rule, 0 to 1; 0 otherwise.</summary>
         public double Alpha;
-        /// <summary>in required (H,N,N): float32 or float64.</summary>
+        /// <summary>in required (H,N,N): float32 or float64; finite, N at least 1.</summary>
         public DLTensor* A;
         /// <summary>in required (H,N): the type of a.</summary>
         public DLTensor* B;
@@ -1355,7 +1357,7 @@ namespace SsmCuda.Interop
         public SsmDiscretization Discretization;
         /// <summary>Of the generalized bilinear rule, 0 to 1; 0 otherwise.</summary>
         public double Alpha;
-        /// <summary>in required (H,N,N): float32 or float64.</summary>
+        /// <summary>in required (H,N,N): float32 or float64; finite, N at least 1.</summary>
         public DLTensor* A;
         /// <summary>in required (H,N): the type of a.</summary>
         public DLTensor* B;
@@ -1386,7 +1388,7 @@ namespace SsmCuda.Interop
         public uint StructSize;
         /// <summary>bool: the N states given are half of 2N, the rest are their conjugates.</summary>
         public int ConjugatePairs;
-        /// <summary>in required (H,N): complex64 or complex128.</summary>
+        /// <summary>in required (H,N): complex64 or complex128; finite, N at least 1.</summary>
         public DLTensor* Eigenvalues;
         /// <summary>in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4.</summary>
         public DLTensor* P;
@@ -1423,7 +1425,8 @@ namespace SsmCuda.Interop
         /// <summary>bool: c is c_tilde, c (I - a_bar^L). Otherwise that is computed, by powers of a matrix of 2N
         /// rows.</summary>
         public int CIsTilde;
-        /// <summary>in required (H,N): complex64 or complex128; the real parts are at most 0.</summary>
+        /// <summary>in required (H,N): complex64 or complex128; finite and not 0, N at least 1; the real parts are at
+        /// most 0.</summary>
         public DLTensor* Eigenvalues;
         /// <summary>in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4.</summary>
         public DLTensor* P;
@@ -1448,7 +1451,7 @@ namespace SsmCuda.Interop
         public int ConjugatePairs;
         /// <summary>bool: as in the forward call.</summary>
         public int CIsTilde;
-        /// <summary>in required (H,N): complex64 or complex128.</summary>
+        /// <summary>in required (H,N): complex64 or complex128; as in the forward call.</summary>
         public DLTensor* Eigenvalues;
         /// <summary>in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4.</summary>
         public DLTensor* P;
@@ -1853,14 +1856,15 @@ namespace SsmCuda.Interop
         public static partial int ContextSetThreads(ContextHandle context, int threads);
 
         /// <summary>1: values that are wrong in tensors on a device are errors too, as they always are on the CPU:
-        /// cu_seqlens and slots that are none, two elements of one slot, a that is not finite. Each call then waits for
-        /// the device, so this is for finding mistakes; while work is captured into a graph of the device's own nothing
-        /// is looked at. 0, the default: no such wait.</summary>
+        /// cu_seqlens and slots that are none, two elements of one slot, a or eigenvalues that are not finite or
+        /// (dplr_kernel) 0, dt of S4's systems not above 0, times that do not ascend. Each call then waits for the
+        /// device, so this is for finding mistakes; while work is captured into a graph of the device's own nothing is
+        /// looked at. 0, the default: no such wait.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_context_set_checking")]
         public static partial int ContextSetChecking(ContextHandle context, int enabled);
 
-        /// <summary>Sets a tuning or test option by name, for example "linear_recurrence.tile"; docs/native.md lists
-        /// them. 0 is the default.</summary>
+        /// <summary>Sets a tuning or test option by name ("linear_recurrence.tile"); docs/native.md lists them. 0 is the
+        /// default.</summary>
         [LibraryImport(LibraryName, EntryPoint = "ssm_context_set_option")]
         public static partial int ContextSetOption(ContextHandle context, byte* name, long @value);
 

@@ -242,11 +242,11 @@ SSM_API int32_t ssm_context_set_workspace(ssm_context* context, void* pointer, u
 /** At most this many threads for one CPU operation; 0: as many as the process may use. Results do not depend on it. */
 SSM_API int32_t ssm_context_set_threads(ssm_context* context, int32_t threads);
 /** 1: values that are wrong in tensors on a device are errors too, as they always are on the CPU: cu_seqlens and slots that
- *  are none, two elements of one slot, a that is not finite. Each call then waits for the device, so this is for finding
- *  mistakes; while work is captured into a graph of the device's own nothing is looked at. 0, the default: no such wait. */
+ *  are none, two elements of one slot, a or eigenvalues that are not finite or (dplr_kernel) 0, dt of S4's systems not above
+ *  0, times that do not ascend. Each call then waits for the device, so this is for finding mistakes; while work is captured
+ *  into a graph of the device's own nothing is looked at. 0, the default: no such wait. */
 SSM_API int32_t ssm_context_set_checking(ssm_context* context, int32_t enabled);
-/** Sets a tuning or test option by name, for example "linear_recurrence.tile"; docs/native.md lists them. 0 is the default.
- */
+/** Sets a tuning or test option by name ("linear_recurrence.tile"); docs/native.md lists them. 0 is the default. */
 SSM_API int32_t ssm_context_set_option(ssm_context* context, const char* name, int64_t value);
 /** Waits until everything queued has ended. A device fault is answered here at the latest. */
 SSM_API int32_t ssm_context_synchronize(ssm_context* context);
@@ -1150,7 +1150,7 @@ typedef struct ssm_hippo_matrix_args {
     uint32_t struct_size;
     /** enum ssm_hippo_measure: which. */
     int32_t measure;
-    /** out required (N,N): float32 or float64, on the host. */
+    /** out required (N,N): float32 or float64, on the host; N is at least 1, and even for fout. */
     const DLTensor* a;
     /** out optional (N): the type of a, on the host. */
     const DLTensor* b;
@@ -1165,7 +1165,7 @@ typedef struct ssm_hippo_nplr_args {
     uint32_t struct_size;
     /** enum ssm_hippo_measure: which. */
     int32_t measure;
-    /** out required (N): complex64 or complex128, on the host; w. */
+    /** out required (N): complex64 or complex128, on the host; w, N at least 1. */
     const DLTensor* eigenvalues;
     /** out optional (R,N): the type of eigenvalues, on the host; rows beyond the rank are 0. */
     const DLTensor* p;
@@ -1183,7 +1183,7 @@ typedef struct ssm_diagonal_initialize_args {
     uint32_t struct_size;
     /** enum ssm_diagonal_init: which. */
     int32_t init;
-    /** out required (N): complex64 or complex128, on the host; half of the 2N states. */
+    /** out required (N): complex64 or complex128, on the host; half of the 2N states, N at least 1. */
     const DLTensor* eigenvalues;
     /** out optional (N): the type of eigenvalues, on the host; 1, and V^* b of the measure for legs. */
     const DLTensor* b;
@@ -1200,9 +1200,9 @@ typedef struct ssm_hippo_reconstruct_args {
     int32_t measure;
     /** How far back point 0 lies, in the measure's own time: lagt, whose past has no end, needs it; 0 for the others. */
     double window;
-    /** in required (N) or (B,N): float32 or float64, on the host. */
+    /** in required (N) or (B,N): float32 or float64, on the host; N is at least 1, and even for fout. */
     const DLTensor* coefficients;
-    /** in required (L): the type of coefficients, on the host. */
+    /** in required (L): the type of coefficients, on the host; from 0 to 1. */
     const DLTensor* points;
     /** out required (L) or (B,L): the type of coefficients, on the host. */
     const DLTensor* f;
@@ -1217,7 +1217,7 @@ typedef struct ssm_discretize_dense_args {
     int32_t discretization;
     /** Of the generalized bilinear rule, 0 to 1; 0 otherwise. */
     double alpha;
-    /** in required (H,N,N): float32 or float64, on the host. */
+    /** in required (H,N,N): float32 or float64, on the host; finite, N at least 1. */
     const DLTensor* a;
     /** in required (H,N): the type of a, on the host. */
     const DLTensor* b;
@@ -1239,7 +1239,7 @@ typedef struct ssm_dplr_to_tilde_args {
     int32_t conjugate_pairs;
     /** Steps of the kernel, at least 1. */
     int64_t length;
-    /** in required (H,N): complex64 or complex128, on the host. */
+    /** in required (H,N): complex64 or complex128, on the host; finite, N at least 1. */
     const DLTensor* eigenvalues;
     /** in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4. */
     const DLTensor* p;
@@ -1260,7 +1260,7 @@ typedef struct ssm_dplr_from_tilde_args {
     int32_t conjugate_pairs;
     /** Steps of the kernel that c_tilde belongs to, at least 1. */
     int64_t length;
-    /** in required (H,N): complex64 or complex128, on the host. */
+    /** in required (H,N): complex64 or complex128, on the host; finite, N at least 1. */
     const DLTensor* eigenvalues;
     /** in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4. */
     const DLTensor* p;
@@ -1281,7 +1281,7 @@ typedef struct ssm_dplr_double_length_args {
     int32_t conjugate_pairs;
     /** Steps of the kernel that c_tilde belongs to, at least 1. */
     int64_t length;
-    /** in required (H,N): complex64 or complex128, on the host. */
+    /** in required (H,N): complex64 or complex128, on the host; finite, N at least 1. */
     const DLTensor* eigenvalues;
     /** in required (H,R,N): the type of eigenvalues, on the host; R is 1 to 4. */
     const DLTensor* p;
@@ -1324,7 +1324,7 @@ typedef struct ssm_hippo_project_args {
     const DLTensor* timestamps;
     /** in optional (N) or (B,N): the type of f; the coefficients before the first step. */
     const DLTensor* initial_state;
-    /** out required (L,N) or (B,L,N): the type of f. */
+    /** out required (L,N) or (B,L,N): the type of f; N is at least 1, and even for fout. */
     const DLTensor* coefficients;
     /** out optional (N) or (B,N): the type of f; the coefficients after the last step. */
     const DLTensor* last_state;
@@ -1340,7 +1340,7 @@ typedef struct ssm_dense_kernel_args {
     int32_t discretization;
     /** Of the generalized bilinear rule, 0 to 1; 0 otherwise. */
     double alpha;
-    /** in required (H,N,N): float32 or float64. */
+    /** in required (H,N,N): float32 or float64; finite, N at least 1. */
     const DLTensor* a;
     /** in required (H,N): the type of a. */
     const DLTensor* b;
@@ -1362,7 +1362,7 @@ typedef struct ssm_dense_ssm_args {
     int32_t discretization;
     /** Of the generalized bilinear rule, 0 to 1; 0 otherwise. */
     double alpha;
-    /** in required (H,N,N): float32 or float64. */
+    /** in required (H,N,N): float32 or float64; finite, N at least 1. */
     const DLTensor* a;
     /** in required (H,N): the type of a. */
     const DLTensor* b;
@@ -1393,7 +1393,7 @@ typedef struct ssm_dplr_ssm_args {
     uint32_t struct_size;
     /** bool: the N states given are half of 2N, the rest are their conjugates. */
     int32_t conjugate_pairs;
-    /** in required (H,N): complex64 or complex128. */
+    /** in required (H,N): complex64 or complex128; finite, N at least 1. */
     const DLTensor* eigenvalues;
     /** in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4. */
     const DLTensor* p;
@@ -1428,7 +1428,7 @@ typedef struct ssm_dplr_kernel_args {
     int32_t conjugate_pairs;
     /** bool: c is c_tilde, c (I - a_bar^L). Otherwise that is computed, by powers of a matrix of 2N rows. */
     int32_t c_is_tilde;
-    /** in required (H,N): complex64 or complex128; the real parts are at most 0. */
+    /** in required (H,N): complex64 or complex128; finite and not 0, N at least 1; the real parts are at most 0. */
     const DLTensor* eigenvalues;
     /** in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4. */
     const DLTensor* p;
@@ -1453,7 +1453,7 @@ typedef struct ssm_dplr_kernel_backward_args {
     int32_t conjugate_pairs;
     /** bool: as in the forward call. */
     int32_t c_is_tilde;
-    /** in required (H,N): complex64 or complex128. */
+    /** in required (H,N): complex64 or complex128; as in the forward call. */
     const DLTensor* eigenvalues;
     /** in required (H,D,N): the type of eigenvalues; the rank D is 1 to 4. */
     const DLTensor* p;

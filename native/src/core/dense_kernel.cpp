@@ -13,7 +13,10 @@ struct DenseKernel : Call<DenseKernelParams> {
     DenseKernel(const ssm_context& context, const ssm_dense_kernel_args* given, Purpose purpose)
         : DenseKernel(context, read_arguments(given), purpose) {}
 
-    void check_values(ssm_context& context) const { check_positive(context, *system.dt); }
+    void check_values(ssm_context& context) const {
+        check_positive(context, *system.dt);
+        check_finite(context, *system.a);
+    }
 
   private:
     DenseKernel(const ssm_context& context, const ssm_dense_kernel_args& args, Purpose purpose)

@@ -16,6 +16,7 @@ struct DenseSsm : Call<DenseSsmParams> {
     void check_values(ssm_context& context) const {
         Call::check_values(context);
         check_positive(context, *system.dt);
+        check_finite(context, *system.a);
     }
 
   private:

@@ -1,13 +1,15 @@
 // Eigenvalues that diagonal systems start from.
 #include "core/hippo_normal.h"
 #include "core/host_values.h"
+#include "core/mutate.h"
 
 using namespace ssm;
 
 namespace {
 
 std::complex<double> eigenvalue(int32_t init, int64_t n, int64_t states) {
-    const double i = static_cast<double>(n), all = 2 * static_cast<double>(states);
+    const double i = static_cast<double>(n),
+                 all = SSM_MUTATE("hippo_setup.cpu.half_the_states", 2, 1) * static_cast<double>(states);
     switch (init) {
     case SSM_DIAGONAL_INIT_LIN:
         return {-0.5, hippo_pi * i};

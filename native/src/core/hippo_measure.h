@@ -16,7 +16,7 @@ inline Measure read_measure(int32_t measure) {
 // N: at least 1, and even for fout, whose cosines and sines come in pairs.
 inline void expect_hippo_size(const Tensor& tensor, int32_t measure, int64_t states) {
     if (states < 1 || (measure == SSM_HIPPO_FOUT && states % 2 != 0)) {
-        fail_argument(tensor.name, measure == SSM_HIPPO_FOUT ? "an even N for fout" : "at least one state",
+        fail_argument(tensor.name, states < 1 ? "at least one state" : "an even N for fout",
                       "shape " + text_of_shape(tensor.shape, tensor.rank));
     }
 }

@@ -34,23 +34,27 @@ inline void write_number(char* address, int64_t bytes, double value) {
     std::memcpy(address, bytes == 8 ? static_cast<const void*>(&value) : &narrow, static_cast<size_t>(bytes));
 }
 
+// "a[1,0]", for the errors.
+inline std::string name_of_element(const Tensor& tensor, std::initializer_list<int64_t> index) {
+    std::string text = tensor.name;
+    for (const int64_t* i = index.begin(); i != index.end(); ++i)
+        text += (i == index.begin() ? "[" : ",") + std::to_string(*i);
+    return text + "]";
+}
+
 // Finite, or an error that names the element.
 inline double real_at(const Tensor& tensor, std::initializer_list<int64_t> index) {
     const double value = read_number(element_at(tensor, index), tensor.element_size);
-    if (!std::isfinite(value)) {
-        const std::string position = text_of_shape(index.begin(), static_cast<int32_t>(index.size()));
-        fail_argument((tensor.name + position).c_str(), "a finite number", std::isnan(value) ? "nan" : "inf");
-    }
+    if (!std::isfinite(value))
+        fail_argument(name_of_element(tensor, index).c_str(), "a finite number", std::isnan(value) ? "nan" : "inf");
     return value;
 }
 inline std::complex<double> complex_at(const Tensor& tensor, std::initializer_list<int64_t> index) {
     const int64_t bytes = tensor.element_size / 2;
     const char* const at = element_at(tensor, index);
     const std::complex<double> value(read_number(at, bytes), read_number(at + bytes, bytes));
-    if (!std::isfinite(value.real()) || !std::isfinite(value.imag())) {
-        const std::string position = text_of_shape(index.begin(), static_cast<int32_t>(index.size()));
-        fail_argument((tensor.name + position).c_str(), "a finite number", "one that is not");
-    }
+    if (!std::isfinite(value.real()) || !std::isfinite(value.imag()))
+        fail_argument(name_of_element(tensor, index).c_str(), "a finite number", "one that is not");
     return value;
 }
 inline void put(const Tensor& tensor, std::initializer_list<int64_t> index, double value) {

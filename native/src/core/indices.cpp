@@ -153,18 +153,20 @@ void check_finite(ssm_context& context, const Tensor& tensor) {
         const Scalars scalars(values);
         if (values.is_compact() && scalars.are_finite(values.data, values.count))
             return;
-        const int32_t last = values.rank - 1;
-        const int64_t rows = values.rank == 2 ? values.shape[0] : 1, row_stride = values.rank == 2 ? values.strides[0] : 0;
-        for (int64_t row = 0; row < rows; ++row)
-            for (int64_t i = 0; i < values.shape[last]; ++i) {
-                const char* element = values.data + (row * row_stride + i * values.strides[last]) * values.element_size;
-                if (scalars.are_finite(element, 1))
-                    continue;
-                const std::string column = std::to_string(i);
-                const std::string index = values.rank == 2 ? std::to_string(row) + "," + column : column;
-                fail_argument((std::string(values.name) + "[" + index + "]").c_str(), "a finite number",
-                              scalars.bad_part(element));
-            }
+        for (int64_t i = 0; i < values.count; ++i) {
+            int64_t offset = 0, rest = i;
+            for (int32_t axis = values.rank; axis-- > 0; rest /= values.shape[axis])
+                offset += rest % values.shape[axis] * values.strides[axis];
+            const char* const element = values.data + offset * values.element_size;
+            if (scalars.are_finite(element, 1))
+                continue;
+            std::string index;
+            rest = i;
+            for (int32_t axis = values.rank; axis-- > 0; rest /= values.shape[axis])
+                index = std::to_string(rest % values.shape[axis]) + (index.empty() ? "" : ",") + index;
+            fail_argument((std::string(values.name) + "[" + index + "]").c_str(), "a finite number",
+                          scalars.bad_part(element));
+        }
     });
 }
 

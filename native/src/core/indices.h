@@ -16,7 +16,7 @@ void check_cu_seqlens(ssm_context& context, const Tensor& cu_seqlens, int64_t le
 // slots: each value is -1 or a row of the state, which no other element has.
 void check_slots(ssm_context& context, const Tensor& slots, int64_t rows);
 
-// A tensor of rank 1 or 2 without infinities and NaN.
+// A tensor without infinities and NaN.
 void check_finite(ssm_context& context, const Tensor& tensor);
 
 // Step sizes (H): positive and finite. The first looks at once at a tensor on the host.

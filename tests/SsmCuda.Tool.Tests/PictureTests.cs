@@ -35,7 +35,11 @@ public sealed class PictureTests
         // The signal's own root mean square is 0.52: remembering nothing at all would be wrong by that.
         var largest = new Dictionary<string, double>
         {
-            ["legs"] = 0.01, ["legt"] = 0.02, ["lmu"] = 0.02, ["fout"] = 0.1, ["lagt"] = 0.15,
+            ["legs"] = 0.01,
+            ["legt"] = 0.02,
+            ["lmu"] = 0.02,
+            ["fout"] = 0.1,
+            ["lagt"] = 0.15,
         };
         foreach (var measure in Measure.All)
         {

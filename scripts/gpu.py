@@ -78,7 +78,8 @@ def prepare():
         subprocess.run(["strip", "--strip-unneeded", str(file)], check=True)
     cases = conformance_cases()
     for operation in operations() if cases else []:
-        shutil.copytree(cases / operation, KIT / "cases" / operation)
+        if (cases / operation).is_dir():
+            shutil.copytree(cases / operation, KIT / "cases" / operation)
     commit = output_of("git", "-C", str(ROOT), "rev-parse", "HEAD")
     changed = output_of("git", "-C", str(ROOT), "status", "--porcelain", "--", "native")
     (KIT / "kit.json").write_text(json.dumps(dict(commit=commit, modified=bool(changed), library=library, build_id=build_id(BUILT),

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Operations that the contract has no cases of: the native tests hold them to float64 references.
 WITHOUT_CASES = {"causal_conv_plan", "causal_conv1d_update", "rms_norm", "rms_norm_backward", "gated_rms_norm",
                  "gated_rms_norm_backward", "mamba3", "mamba3_backward", "mamba3_update", "diagonal_kernel_backward",
-                 "diagonal_ssm_backward", "diagonal_scan"}
+                 "diagonal_ssm_backward", "diagonal_scan", "diagonal_initialize", "dplr_kernel_backward", "dplr_to_tilde",
+                 "dplr_from_tilde", "dplr_double_length"}
 
 
 def disputed():

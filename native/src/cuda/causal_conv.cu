@@ -204,6 +204,15 @@ SSM_DEVICE void store_tap(const Convolution& convolution, const Kernels& kernels
     }
 }
 
+// exp(i pi p / 2N)
+template <typename R>
+SSM_DEVICE Complex<R> turn_of(const FftShape& fft, int64_t p) {
+    Complex<R> w;
+    sincos_pi(static_cast<R>(SSM_MUTATE("causal_conv.cuda.unturned", p, int64_t{0})) / static_cast<R>(2 * fft.points), w.im,
+              w.re);
+    return w;
+}
+
 // Steps or kernels to points in memory, through the levels that split rows, or from there back. A block takes a few columns.
 template <typename T>
 __global__ void __launch_bounds__(transform_threads, transform_blocks<Compute<T>>)
@@ -232,6 +241,10 @@ __global__ void __launch_bounds__(transform_threads, transform_blocks<Compute<T>
                 value = {view.window(place), view.window(place + fft.points)};
             } else {
                 value = {R(0), R(0)};
+            }
+            if (fft.by_library) {
+                const Complex<R> w = turn_of<R>(fft, place);
+                value = arguments.forward ? value * w : multiply_conjugate(value, w);
             }
             shared[fft_place<R>(i)] = value;
         }
@@ -303,8 +316,35 @@ struct FftRow {
     }
 };
 
+// What is to be done between the transforms, where cuFFT runs them.
+template <typename R>
+SSM_DEVICE void multiply_points(const Rows<R>& rows, R scale) {
+    const bool gathers = rows.mode == RowsMode::gather;
+    const int64_t points = rows.fft.points, count = rows.heads * (gathers ? 1 : rows.numbers) * points;
+    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
+         i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+        const int64_t transform = i / points, place = i - transform * points;
+        if (gathers) {
+            Complex<R> sum = rows.is_first ? Complex<R>{R(0), R(0)} : rows.sums[i];
+            for (int64_t number = 0; number < rows.numbers; ++number) {
+                const int64_t at = (transform * rows.numbers + number) * points + place;
+                sum = sum + multiply_conjugate(rows.others[at], rows.points[at]);
+            }
+            rows.sums[i] = sum;
+        } else if (rows.mode == RowsMode::product) {
+            const Complex<R> w = rows.spectrum[transform / rows.numbers * points + place];
+            rows.points[i] = rows.points[i] * Complex<R>{w.re, rows.conjugated ? -w.im : w.im};
+        } else {
+            rows.points[i] = rows.points[i] * scale;
+        }
+    }
+}
+
 template <typename R>
 __global__ void __launch_bounds__(transform_threads, transform_blocks<R>) causal_conv_rows_kernel(Rows<R> arguments) {
+    if (arguments.fft.by_library) {
+        return multiply_points(arguments, R(1) / static_cast<R>(arguments.fft.points));
+    }
     Complex<R>* const shared = shared_points<R>();
     const FftShape& fft = arguments.fft;
     const int length = static_cast<int>(fft.row_length);
@@ -412,8 +452,32 @@ cudaError_t launch_columns(BackendContext* context, const FftShape& fft, const C
                   static_cast<size_t>(elements) * sizeof(Complex<Compute<T>>), context->stream, arguments);
 }
 
+// cuFFT's transforms of a launch, and the kernel for what is between them.
+template <typename R>
+cudaError_t run_library_rows(BackendContext* context, const Rows<R>& rows) {
+    const FftShape& fft = rows.fft;
+    const int64_t count = rows.heads * rows.numbers;
+    const auto transform = [&](Complex<R>* points, int sign) {
+        return fft_library_run(context, points, fft.points, count, sign, fft.work);
+    };
+    cudaError_t error = rows.mode == RowsMode::finish ? cudaSuccess : transform(rows.points, 1);
+    if (error == cudaSuccess && rows.mode == RowsMode::gather) {
+        error = transform(rows.others, 1);
+    }
+    if (error == cudaSuccess) {
+        const int64_t numbers = (rows.mode == RowsMode::gather ? rows.heads : count) * fft.points;
+        error = launch(causal_conv_rows_kernel<R>, dim3(grid_of((numbers + transform_threads - 1) / transform_threads)),
+                       dim3(transform_threads), 0, context->stream, rows);
+    }
+    const bool returns = rows.mode == RowsMode::product || rows.mode == RowsMode::finish;
+    return error == cudaSuccess && returns ? transform(rows.points, -1) : error;
+}
+
 template <typename R>
 cudaError_t launch_rows(BackendContext* context, const Rows<R>& rows) {
+    if (rows.fft.by_library) {
+        return run_library_rows(context, rows);
+    }
     const int64_t items = rows.heads * (rows.mode == RowsMode::gather ? 1 : rows.numbers) * rows.fft.rows;
     return launch(causal_conv_rows_kernel<R>, dim3(grid_of(items)), dim3(threads_for(rows.fft.row_length)),
                   static_cast<size_t>(rows.fft.row_length) * sizeof(Complex<R>), context->stream, rows);
@@ -453,14 +517,16 @@ int32_t run_causal_conv(BackendContext* context, const CausalConvParams& p, uint
     convolution.target = p.y;
     convolution.target_gate = p.post_gate;
     convolution.d = p.d;
-    const FftShape fft = fft_shape<R>(convolution.cut, path);
-    if (!can_convolve<R>(fft)) {
-        return fail(error_unsupported, "causal_conv: a transform of 2^25 numbers is the longest of this type");
-    }
+    FftShape fft = fft_shape<R>(convolution.cut, path);
     const ConvolutionGroups groups = group_convolution<R>(fft, heads, convolution.segments());
+    uint64_t work = 0;
+    if (const int32_t status = convolution_bytes<R>(context, fft, groups, &work)) {
+        return status;
+    }
     WorkspaceParts parts(bytes ? nullptr : p.workspace.data);
     Complex<R>* const kept = p.spectrum ? nullptr : parts.take<Complex<R>>(groups.heads * fft.points);
-    Complex<R>* const points = fft.rows > 1 ? parts.take<Complex<R>>(groups.heads * groups.numbers * fft.points) : nullptr;
+    Complex<R>* const points = fft.is_fused() ? nullptr : parts.take<Complex<R>>(groups.heads * groups.numbers * fft.points);
+    fft.work = parts.take<unsigned char>(static_cast<int64_t>(work));
     if (bytes) {
         *bytes = parts.size();
         return success;
@@ -497,15 +563,24 @@ int32_t run_causal_conv(BackendContext* context, const CausalConvParams& p, uint
 }
 
 template <typename R>
-int32_t run_causal_conv_plan(BackendContext* context, const CausalConvPlanParams& p) {
+int32_t run_causal_conv_plan(BackendContext* context, const CausalConvPlanParams& p, uint64_t* bytes) {
     Convolution convolution{};
     convolution.cut = cut_transforms(p.spectrum_length, 0, p.taps, p.k_reverse != nullptr, false, p.spectrum_length, true);
     convolution.taps = p.taps;
     convolution.heads = p.heads;
-    const FftShape fft = fft_shape<R>(convolution.cut, context->options.get("causal_conv.path"));
-    if (!can_convolve<R>(fft)) {
-        return fail(error_unsupported, "causal_conv_plan: a transform of 2^25 numbers is the longest of this type");
+    FftShape fft = fft_shape<R>(convolution.cut, context->options.get("causal_conv.path"));
+    uint64_t work = 0;
+    if (const int32_t status = convolution_bytes<R>(context, fft, {p.heads, 1}, &work)) {
+        return status;
     }
+    if (bytes) {
+        *bytes = work;
+        return success;
+    }
+    if (work > p.workspace.bytes) {
+        return fail(error_workspace_too_small, "causal_conv_plan: workspace too small");
+    }
+    fft.work = p.workspace.data;
     return status_of(make_spectra(context, fft, convolution, Kernels{p.k, p.k_reverse, nullptr, nullptr},
                                   static_cast<Complex<R>*>(p.spectrum)),
                      "causal_conv_plan");
@@ -538,14 +613,19 @@ int32_t causal_conv_workspace(BackendContext* context, const CausalConvParams* p
     return dispatch_causal_conv(context, *params, bytes);
 }
 
+namespace {
+int32_t dispatch_causal_conv_plan(BackendContext* context, const CausalConvPlanParams& params, uint64_t* bytes) {
+    return params.type == DataType::float64 ? run_causal_conv_plan<double>(context, params, bytes)
+                                            : run_causal_conv_plan<float>(context, params, bytes);
+}
+} // namespace
+
 int32_t causal_conv_plan(BackendContext* context, const CausalConvPlanParams* params) {
-    return params->type == DataType::float64 ? run_causal_conv_plan<double>(context, *params)
-                                             : run_causal_conv_plan<float>(context, *params);
+    return dispatch_causal_conv_plan(context, *params, nullptr);
 }
 
-int32_t causal_conv_plan_workspace(BackendContext*, const CausalConvPlanParams*, uint64_t* bytes) {
-    *bytes = 0;
-    return success;
+int32_t causal_conv_plan_workspace(BackendContext* context, const CausalConvPlanParams* params, uint64_t* bytes) {
+    return dispatch_causal_conv_plan(context, *params, bytes);
 }
 
 } // namespace ssm

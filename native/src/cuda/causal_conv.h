@@ -3,14 +3,17 @@
 
 #include "core/params/causal_conv.h"
 #include "cuda/context.h"
+#include "cuda/fft_library.h"
 #include "cuda/primitives/fft.h"
 #include "cuda/primitives/numbers.h"
 
 namespace ssm {
 
-// causal_conv.path and causal_conv_backward.path: 3 has transforms go through columns that shared memory would hold.
-// (1, sums step by step, is the CPU's alone; 2 is the default here.)
+// causal_conv.path and causal_conv_backward.path: 3 has transforms go through columns that shared memory would hold, 4 has
+// cuFFT run them. (1, sums step by step, is the CPU's alone; 2 is the default here.) A spectrum is in the order of the path
+// that made it.
 constexpr int64_t convolution_path_columns = 3;
+constexpr int64_t convolution_path_library = 4;
 
 // A block's threads, and how many blocks' registers a multiprocessor holds: three blocks of float32 have the shared memory
 // of an sm_90 and wait at their barriers by turns; an sm_75 has the memory of one.
@@ -48,16 +51,24 @@ struct Convolution {
     }
 };
 
-// How transforms lie: N = rows * row_length points, and tiles of columns where there is more than one row.
+// How transforms lie: N = rows * row_length points, and tiles of columns where there is more than one row. cuFFT knows one
+// row, whose points are turned by exp(i pi p / 2N) on the way in and back on the way out: what wraps round is to change its
+// sign.
 struct FftShape {
     int64_t points, rows, row_length, columns;
+    bool by_library;
+    void* work; // cuFFT's
+
+    // A block takes a transform from the steps to the steps.
+    bool is_fused() const { return rows == 1 && !by_library; }
 };
 template <typename R>
 FftShape fft_shape(const TransformCut& cut, int64_t path) {
     constexpr int64_t small_row = 256;
     FftShape fft{};
     fft.points = cut.points();
-    const int64_t most = path == convolution_path_columns ? small_row : fft_points<R>;
+    fft.by_library = path == convolution_path_library;
+    const int64_t most = fft.by_library ? fft.points : path == convolution_path_columns ? small_row : fft_points<R>;
     fft.row_length = fft.points < most ? fft.points : most;
     fft.rows = fft.points / fft.row_length;
     fft.columns = fft_points<R> / fft.rows;
@@ -126,7 +137,7 @@ cudaError_t convolve(BackendContext* context, const FftShape& fft, Convolution c
                      const Complex<Compute<T>>* spectra, Complex<Compute<T>>* points, int64_t at_once) {
     using R = Compute<T>;
     const int64_t segments = convolution.segments();
-    if (fft.rows == 1) {
+    if (fft.is_fused()) {
         convolution.first_number = 0;
         convolution.numbers = segments;
         return segments > 0 ? launch_convolution<T>(context, convolution, spectra) : cudaSuccess;
@@ -171,10 +182,16 @@ ConvolutionGroups group_convolution(const FftShape& fft, int64_t heads, int64_t 
     return groups;
 }
 
-// Whether the device can do it; leaves a sentence where not.
+// Bytes that transforms in such groups take besides their points. Leaves a sentence where the device cannot do them.
 template <typename R>
-bool can_convolve(const FftShape& fft) {
-    return fft.rows <= fft_points<R>;
+int32_t convolution_bytes(BackendContext* context, const FftShape& fft, const ConvolutionGroups& groups, uint64_t* bytes) {
+    *bytes = 0;
+    if (fft.by_library) {
+        return fft_library_bytes<R>(context, fft.points, groups.heads * groups.numbers, bytes);
+    }
+    return fft.rows <= fft_points<R>
+               ? int32_t{success}
+               : fail(error_unsupported, "causal_conv: a transform of 2^25 numbers is the longest of this type");
 }
 
 } // namespace ssm

@@ -83,15 +83,16 @@ class BackwardCall {
         const int64_t head = groups.heads * fft.points, buffer = head * groups.numbers;
         spectra = wants_x || wants_sum ? parts.take<Complex<R>>(head) : nullptr;
         sums = wants_taps ? parts.take<Complex<R>>(head) : nullptr;
-        points = wants_taps || fft.rows > 1 ? parts.take<Complex<R>>(buffer) : nullptr;
+        points = wants_taps || !fft.is_fused() ? parts.take<Complex<R>>(buffer) : nullptr;
         others = wants_taps ? parts.take<Complex<R>>(buffer) : nullptr;
+        fft.work = parts.take<unsigned char>(static_cast<int64_t>(work));
         return parts.size();
     }
 
+    // What the transforms need; to be asked before the others.
+    int32_t prepare() { return convolution_bytes<R>(context, fft, groups, &work); }
+
     int32_t run() {
-        if (!can_convolve<R>(fft)) {
-            return fail(error_unsupported, "causal_conv_backward: a transform of 2^25 numbers is the longest of this type");
-        }
         if (p.workspace.bytes < place(p.workspace.data)) {
             return fail(error_workspace_too_small, "causal_conv_backward: workspace too small");
         }
@@ -238,6 +239,7 @@ class BackwardCall {
     TransformCut cut{};
     FftShape fft{};
     ConvolutionGroups groups{};
+    uint64_t work = 0;
     Complex<R>*spectra = nullptr, *sums = nullptr, *points = nullptr, *others = nullptr;
 };
 
@@ -245,6 +247,9 @@ class BackwardCall {
 template <typename T>
 int32_t run_causal_conv_backward(BackendContext* context, const CausalConvBackwardParams& p, uint64_t* bytes) {
     BackwardCall<T> call(context, p);
+    if (const int32_t status = call.prepare()) {
+        return status;
+    }
     if (bytes) {
         *bytes = call.place(nullptr);
         return success;

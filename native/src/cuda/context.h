@@ -7,6 +7,7 @@
 #include "cuda/primitives/cuda.h"
 
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -21,6 +22,8 @@ enum ScanPath : int64_t { scan_path_default = 0, scan_path_rows = 1, scan_path_l
 // four weights would do.
 enum ConvolutionPath : int64_t { convolution_path_default = 0, convolution_path_general_width = 1 };
 
+class FftPlans;
+
 struct BackendContext {
     int device = 0;
     int multiprocessors = 0;
@@ -31,6 +34,7 @@ struct BackendContext {
     bool capturing = false;
     std::vector<void*> freed_in_capture; // freed once the capture has ended: a capture would record the freeing
     std::mutex mutex;                    // of stream, capturing and freed_in_capture, because free comes from any thread
+    std::shared_ptr<FftPlans> fft_plans; // of cuFFT, where it was asked for
     Options options;
 };
 

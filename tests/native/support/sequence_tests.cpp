@@ -693,7 +693,7 @@ void quick(Operation operation, const Target& target) {
     std::vector<int64_t> paths{0}; // 0 is what the device chooses by itself
     {
         Context context(target.device);
-        for (const int64_t path : {1, 2, 3})
+        for (const int64_t path : {1, 2, 3, 4})
             if (context.try_option(option(operation, "path"), path))
                 paths.push_back(path);
     }

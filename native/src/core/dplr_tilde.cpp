@@ -1,16 +1,17 @@
 // The conversions of c of diagonal plus low-rank systems on the host, as dense matrices of Eigen's: c (I - a_bar^L), the way
-// back, and c (I + a_bar^L).
-#pragma once
-
+// back, and c (I + a_bar^L). One file for the three: what they take of Eigen is most of the compiler's work.
 #include "core/host_values.h"
+#include "core/mutate.h"
 #include "core/state_space.h"
 
 #include <Eigen/Dense>
 
-namespace ssm {
+using namespace ssm;
+
+namespace {
 
 // a_bar of a head by its definition, of all states: with pairs the conjugates come behind the given ones.
-inline Eigen::MatrixXcd dplr_step(const Tensor& eigenvalues, const Tensor& p, double dt, int64_t head, bool pairs) {
+Eigen::MatrixXcd dplr_step(const Tensor& eigenvalues, const Tensor& p, double dt, int64_t head, bool pairs) {
     const int64_t given = eigenvalues.shape[1], states = pairs ? 2 * given : given, rank = p.shape[1];
     Eigen::MatrixXcd a = Eigen::MatrixXcd::Zero(states, states), columns(states, rank);
     for (int64_t n = 0; n < given; ++n) {
@@ -29,7 +30,7 @@ inline Eigen::MatrixXcd dplr_step(const Tensor& eigenvalues, const Tensor& p, do
     return (one - dt / 2 * a).partialPivLu().solve(one + dt / 2 * a);
 }
 
-inline Eigen::MatrixXcd power(Eigen::MatrixXcd base, int64_t exponent) {
+Eigen::MatrixXcd power(Eigen::MatrixXcd base, int64_t exponent) {
     Eigen::MatrixXcd result = Eigen::MatrixXcd::Identity(base.rows(), base.cols());
     for (; exponent > 0; exponent /= 2) {
         if (exponent % 2 != 0)
@@ -41,9 +42,10 @@ inline Eigen::MatrixXcd power(Eigen::MatrixXcd base, int64_t exponent) {
 }
 
 // convert(row, a_bar^L) answers the new row, for the row c of each head.
-template <class Args, class Convert>
+using Convert = Eigen::RowVectorXcd (*)(const Eigen::RowVectorXcd& c, const Eigen::MatrixXcd& steps);
+template <class Args>
 void convert_dplr_rows(Contract& contract, const Args& args, const char* from_name, const DLTensor* from_given,
-                       const char* to_name, const DLTensor* to_given, const Convert& convert) {
+                       const char* to_name, const DLTensor* to_given, Convert convert) {
     const Tensor& eigenvalues = contract.input("eigenvalues", args.eigenvalues);
     const Tensor& p = contract.input("p", args.p);
     const Tensor& dt = contract.input("dt", args.dt);
@@ -84,4 +86,42 @@ void convert_dplr_rows(Contract& contract, const Args& args, const char* from_na
     }
 }
 
-} // namespace ssm
+} // namespace
+
+// c_tilde = c (I - a_bar^L).
+extern "C" int32_t ssm_dplr_to_tilde(ssm_context* context, const ssm_dplr_to_tilde_args* given) {
+    return run_on_host(context, [&](Contract& contract) {
+        const auto args = read_arguments(given);
+        convert_dplr_rows(contract, args, "c", args.c, "c_tilde", args.c_tilde,
+                          [](const Eigen::RowVectorXcd& c, const Eigen::MatrixXcd& steps) -> Eigen::RowVectorXcd {
+                              return c - SSM_MUTATE("hippo_setup.cpu.no_power", 1.0, 0.0) * (c * steps);
+                          });
+    });
+}
+
+// c = c_tilde (I - a_bar^L)^-1.
+extern "C" int32_t ssm_dplr_from_tilde(ssm_context* context, const ssm_dplr_from_tilde_args* given) {
+    return run_on_host(context, [&](Contract& contract) {
+        const auto args = read_arguments(given);
+        convert_dplr_rows(contract, args, "c_tilde", args.c_tilde, "c", args.c,
+                          [](const Eigen::RowVectorXcd& c, const Eigen::MatrixXcd& steps) -> Eigen::RowVectorXcd {
+                              const Eigen::MatrixXcd one = Eigen::MatrixXcd::Identity(steps.rows(), steps.cols());
+                              return (one - SSM_MUTATE("hippo_setup.cpu.plus", 1.0, -1.0) * steps)
+                                  .transpose()
+                                  .partialPivLu()
+                                  .solve(c.transpose())
+                                  .transpose();
+                          });
+    });
+}
+
+// The c_tilde of twice the length: c_tilde (I + a_bar^L).
+extern "C" int32_t ssm_dplr_double_length(ssm_context* context, const ssm_dplr_double_length_args* given) {
+    return run_on_host(context, [&](Contract& contract) {
+        const auto args = read_arguments(given);
+        convert_dplr_rows(contract, args, "c_tilde", args.c_tilde, "c_doubled", args.c_doubled,
+                          [](const Eigen::RowVectorXcd& c, const Eigen::MatrixXcd& steps) -> Eigen::RowVectorXcd {
+                              return c + SSM_MUTATE("hippo_setup.cpu.minus", 1.0, -1.0) * (c * steps);
+                          });
+    });
+}

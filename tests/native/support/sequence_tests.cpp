@@ -131,7 +131,7 @@ void matches_at_every_length(Operation operation, const Target& target) {
 }
 
 void matches_across_tiles(Operation operation, const Target& target) {
-    if (thrift(operation, target) == 2)
+    if (cost_of(operation) >= 7)
         SSM_SKIP_UNLESS_ITS_TYPE_COUNTS(target);
     Context context(target.device);
     const bool slow = target.device.is_slow();
@@ -166,7 +166,7 @@ void matches_across_tiles(Operation operation, const Target& target) {
 }
 
 void matches_at_every_width(Operation operation, const Target& target) {
-    if (thrift(operation, target) == 2)
+    if (cost_of(operation) >= 7)
         SSM_SKIP_UNLESS_ITS_TYPE_COUNTS(target);
     Context context(target.device);
     const std::vector<int64_t> all{1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65, 130};
@@ -193,7 +193,7 @@ void matches_in_one_long_row(Operation operation, const Target& target) {
 }
 
 void matches_in_every_view(Operation operation, const Target& target) {
-    if (thrift(operation, target) == 2)
+    if (cost_of(operation) >= 7)
         SSM_SKIP_UNLESS_ITS_TYPE_COUNTS(target);
     Context context(target.device);
     const View views[] = {View::null_strides, View::compact, View::channel_contiguous, View::padded, View::channel_padded,

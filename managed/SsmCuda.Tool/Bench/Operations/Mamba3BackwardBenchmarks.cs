@@ -7,7 +7,7 @@ internal static class Mamba3BackwardBenchmarks
 
     public static IEnumerable<BenchmarkDefinition> Definitions(bool quick)
     {
-        var sizes = new SsdSizes("mamba3-440m", 1, quick ? 128 : 2048, 32, 64, 128);
+        var sizes = new SsdSizes("mamba3-440m", 1, quick ? 128 : 512, 32, 64, 128);
         yield return Define<float, Float32Arithmetic>(sizes, 4);
         yield return Define<BFloat16, BFloat16Arithmetic>(sizes, 4);
     }

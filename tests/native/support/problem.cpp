@@ -197,13 +197,19 @@ Placed::Placed(Context& context, const Tensor& values, View view, bool is_output
     const int64_t offset = view == View::offset ? element : view == View::unaligned ? 1 : 0;
     image.assign(static_cast<size_t>(front + offset + layout.extent * element + (is_output ? guard : 0)), 0xff);
     byte_positions.resize(values.values.size());
-    std::vector<int64_t> index(shape.size(), 0);
-    for (int64_t& position : byte_positions) {
-        position = 0;
-        for (size_t axis = 0; axis < shape.size(); ++axis)
+    // Row by row: the last axis needs no index.
+    const size_t rows = shape.empty() ? 0 : shape.size() - 1;
+    const size_t columns = shape.empty() ? 1 : static_cast<size_t>(shape.back());
+    const int64_t step = shape.empty() ? 0 : strides.back() * element;
+    std::vector<int64_t> index(rows, 0);
+    for (size_t at = 0; at < byte_positions.size();) {
+        int64_t position = 0;
+        for (size_t axis = 0; axis < rows; ++axis)
             position += index[axis] * strides[axis];
         position = front + offset + position * element;
-        for (size_t axis = shape.size(); axis-- > 0 && ++index[axis] == shape[axis];)
+        for (size_t i = 0; i < columns; ++i, position += step)
+            byte_positions[at++] = position;
+        for (size_t axis = rows; axis-- > 0 && ++index[axis] == shape[axis];)
             index[axis] = 0;
     }
     SSM_CHECK(ssm_allocate(context, image.size(), &memory));
@@ -225,8 +231,7 @@ Placed::~Placed() {
 }
 
 void Placed::write(const Tensor& values) {
-    for (size_t i = 0; i < byte_positions.size(); ++i)
-        encode(type, values.values[i], image.data() + byte_positions[i]);
+    encode(type, values.values, image.data(), byte_positions);
     upload(context, image.data(), memory, image.size());
 }
 
@@ -250,11 +255,8 @@ Tensor Placed::take() {
     std::vector<unsigned char> now(image.size());
     download(context, memory, now.data(), now.size());
     Tensor values(type, shape);
-    const size_t element = static_cast<size_t>(size_of(type));
-    for (size_t i = 0; i < byte_positions.size(); ++i) {
-        values.values[i] = decode(type, now.data() + byte_positions[i]);
-        std::memcpy(image.data() + byte_positions[i], now.data() + byte_positions[i], element);
-    }
+    decode(type, now.data(), byte_positions, values.values);
+    copy_elements(type, now.data(), byte_positions, image.data());
     if (now != image)
         throw std::runtime_error("a byte outside of the tensor was written");
     return values;
@@ -296,7 +298,30 @@ const char* main_output(Operation operation) {
 
 } // namespace
 
-Call::Call(Context& context, const Problem& problem) : context(context), problem(problem) {
+namespace {
+
+// Without the values that no one asks for again.
+Problem remembered(const Problem& problem) {
+    Problem result;
+    static_cast<Settings&>(result) = problem;
+    result.views = problem.views;
+    result.inplace = problem.inplace;
+    const auto shell = [](const Tensor& tensor) {
+        Tensor result;
+        result.type = tensor.type;
+        result.shape = tensor.shape;
+        return result;
+    };
+    for (const auto& [name, tensor] : problem.inputs)
+        result.inputs[name] = name == problem.inplace || problem.is_inout(name) ? tensor : shell(tensor);
+    for (const auto& [name, tensor] : problem.outputs)
+        result.outputs[name] = shell(tensor);
+    return result;
+}
+
+} // namespace
+
+Call::Call(Context& context, const Problem& problem) : context(context), problem(remembered(problem)) {
     const auto view_of = [&](const std::string& name) {
         const auto found = problem.views.find(name);
         return found == problem.views.end() ? View::compact : found->second;
@@ -316,7 +341,7 @@ namespace {
 
 // What ssd and its gradients take.
 template <class Args, class At>
-void set_ssd_inputs(Args& args, const Problem& problem, const At& at) {
+void set_ssd_inputs(Args& args, const Settings& problem, const At& at) {
     args.struct_size = sizeof args;
     args.dt_softplus = problem.dt_softplus;
     args.chunk_size = problem.chunk_size;
@@ -337,7 +362,7 @@ void set_ssd_inputs(Args& args, const Problem& problem, const At& at) {
 
 // What the operations of Mamba-3 take.
 template <class Args, class At>
-void set_mamba3_inputs(Args& args, const Problem& problem, const At& at) {
+void set_mamba3_inputs(Args& args, const Settings& problem, const At& at) {
     args.struct_size = sizeof args;
     args.dt_softplus = problem.dt_softplus;
     args.x = at("x");
@@ -354,7 +379,7 @@ void set_mamba3_inputs(Args& args, const Problem& problem, const At& at) {
     args.dt_bias = at("dt_bias");
 }
 template <class Args, class At>
-void set_mamba3_sequence_inputs(Args& args, const Problem& problem, const At& at) {
+void set_mamba3_sequence_inputs(Args& args, const Settings& problem, const At& at) {
     set_mamba3_inputs(args, problem, at);
     args.initial_state = at("initial_state");
     args.initial_angle = at("initial_angle");
@@ -365,7 +390,7 @@ void set_mamba3_sequence_inputs(Args& args, const Problem& problem, const At& at
 
 // What the operations of S4 take.
 template <class Args, class At>
-void set_dense_inputs(Args& args, const Problem& problem, const At& at) {
+void set_dense_inputs(Args& args, const Settings& problem, const At& at) {
     args.struct_size = sizeof args;
     args.discretization = problem.discretization;
     args.alpha = problem.alpha;
@@ -375,7 +400,7 @@ void set_dense_inputs(Args& args, const Problem& problem, const At& at) {
     args.dt = at("dt");
 }
 template <class Args, class At>
-void set_dplr_inputs(Args& args, const Problem& problem, const At& at) {
+void set_dplr_inputs(Args& args, const Settings& problem, const At& at) {
     args.struct_size = sizeof args;
     args.conjugate_pairs = problem.conjugate_pairs;
     args.eigenvalues = at("eigenvalues");
@@ -962,7 +987,9 @@ void Call::check_nothing_written() {
 void Call::refill(const Problem& other) {
     for (const auto& [name, tensor] : other.inputs)
         tensors.at(name)->write(tensor);
-    problem.inputs = other.inputs;
+    for (auto& [name, tensor] : problem.inputs)
+        if (!tensor.values.empty())
+            tensor = other.inputs.at(name);
 }
 
 void Call::reset() {

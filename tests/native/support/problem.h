@@ -92,7 +92,8 @@ enum class Operation {
 };
 const char* name_of(Operation operation);
 
-struct Problem {
+// What a call is told beside its tensors.
+struct Settings {
     Operation operation = Operation::linear_recurrence;
     Type type = Type::float32;
     bool reverse = false;
@@ -110,6 +111,9 @@ struct Problem {
     int64_t steps_before = 0;
     bool conjugate_pairs = false, c_is_tilde = false;
     bool softmax = false;
+};
+
+struct Problem : Settings {
     std::map<std::string, Tensor> inputs;
     std::map<std::string, Tensor> outputs; // what is asked for: type and shape; the values do not matter
     std::map<std::string, View> views;     // compact where not named
@@ -170,7 +174,7 @@ class Call {
     template <class Run>
     int32_t with_args(Run run);
     Context& context;
-    Problem problem;
+    Problem problem;                                                     // with the values of what a run overwrites alone
     std::map<std::string, std::unique_ptr<Placed>, std::less<>> tensors; // found by name without a string on the heap
     std::vector<std::string> output_names;
 };

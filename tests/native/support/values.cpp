@@ -137,51 +137,86 @@ T get(const void* bytes) {
 
 } // namespace
 
-void encode(Type type, Number value, void* bytes) {
+namespace {
+
+// How each type stores a number.
+template <class T>
+struct StoredReal {
+    using Bits = T;
+    static T encode(Number value) { return static_cast<T>(value.real()); }
+    static Number decode(T bits) { return static_cast<double>(bits); }
+};
+template <class T>
+struct StoredComplex {
+    using Bits = std::complex<T>;
+    static Bits encode(Number value) { return Bits(value); }
+    static Number decode(Bits bits) { return Number(bits); }
+};
+template <int fraction_bits, int exponent_bits>
+struct Stored16 {
+    using Bits = uint16_t;
+    static Bits encode(Number value) { return encode_16_bit(value.real(), fraction_bits, exponent_bits); }
+    static Number decode(Bits bits) {
+        static const double* const table = table_of_16_bit(fraction_bits, exponent_bits);
+        return table[bits];
+    }
+};
+
+// Calls with what stores a type.
+template <class Run>
+auto with(Type type, Run run) {
     switch (type) {
     case Type::float32:
-        return put(bytes, static_cast<float>(value.real()));
+        return run(StoredReal<float>());
     case Type::float64:
-        return put(bytes, value.real());
+        return run(StoredReal<double>());
     case Type::complex64:
-        return put(bytes, std::complex<float>(value));
+        return run(StoredComplex<float>());
     case Type::complex128:
-        return put(bytes, value);
+        return run(StoredComplex<double>());
     case Type::float16:
-        return put(bytes, encode_16_bit(value.real(), 10, 5));
+        return run(Stored16<10, 5>());
     case Type::bfloat16:
-        return put(bytes, encode_16_bit(value.real(), 7, 8));
+        return run(Stored16<7, 8>());
     case Type::int64:
-        return put(bytes, static_cast<int64_t>(value.real()));
-    case Type::int32:
-        return put(bytes, static_cast<int32_t>(value.real()));
+        return run(StoredReal<int64_t>());
+    default:
+        return run(StoredReal<int32_t>());
     }
 }
 
+} // namespace
+
+void encode(Type type, Number value, void* bytes) {
+    with(type, [&](auto stored) { put(bytes, stored.encode(value)); });
+}
+
 Number decode(Type type, const void* bytes) {
-    switch (type) {
-    case Type::float32:
-        return get<float>(bytes);
-    case Type::float64:
-        return get<double>(bytes);
-    case Type::complex64:
-        return Number(get<std::complex<float>>(bytes));
-    case Type::complex128:
-        return get<Number>(bytes);
-    case Type::float16: {
-        static const double* const table = table_of_16_bit(10, 5);
-        return table[get<uint16_t>(bytes)];
-    }
-    case Type::bfloat16: {
-        static const double* const table = table_of_16_bit(7, 8);
-        return table[get<uint16_t>(bytes)];
-    }
-    case Type::int64:
-        return static_cast<double>(get<int64_t>(bytes));
-    case Type::int32:
-        return get<int32_t>(bytes);
-    }
-    return 0;
+    return with(type, [&](auto stored) { return stored.decode(get<typename decltype(stored)::Bits>(bytes)); });
+}
+
+void encode(Type type, const std::vector<Number>& values, unsigned char* image, const std::vector<int64_t>& positions) {
+    with(type, [&](auto stored) {
+        const Number* value = values.data();
+        for (const int64_t position : positions)
+            put(image + position, stored.encode(*value++));
+    });
+}
+
+void decode(Type type, const unsigned char* image, const std::vector<int64_t>& positions, std::vector<Number>& values) {
+    with(type, [&](auto stored) {
+        Number* value = values.data();
+        for (const int64_t position : positions)
+            *value++ = stored.decode(get<typename decltype(stored)::Bits>(image + position));
+    });
+}
+
+void copy_elements(Type type, const unsigned char* from, const std::vector<int64_t>& positions, unsigned char* to) {
+    with(type, [&](auto stored) {
+        using Bits = typename decltype(stored)::Bits;
+        for (const int64_t position : positions)
+            std::memcpy(to + position, from + position, sizeof(Bits));
+    });
 }
 
 Number rounded(Type type, Number value) {

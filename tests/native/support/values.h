@@ -4,6 +4,7 @@
 #include <complex>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "ssmcuda/ssmcuda.h"
 
@@ -29,6 +30,10 @@ double largest(Type type);
 
 void encode(Type type, Number value, void* bytes);
 Number decode(Type type, const void* bytes);
+// The same for elements at these bytes of an image.
+void encode(Type type, const std::vector<Number>& values, unsigned char* image, const std::vector<int64_t>& positions);
+void decode(Type type, const unsigned char* image, const std::vector<int64_t>& positions, std::vector<Number>& values);
+void copy_elements(Type type, const unsigned char* from, const std::vector<int64_t>& positions, unsigned char* to);
 // The value that the type holds after the value was stored.
 Number rounded(Type type, Number value);
 

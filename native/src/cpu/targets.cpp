@@ -11,11 +11,9 @@ int64_t detect() {
 #if HWY_ARCH_X86
     int64_t targets = HWY_EMU128 | HWY_SCALAR;
     // gcc and clang check the operating system's support of the wide registers too.
-    if (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("aes"))
-        targets |= HWY_SSE4 | HWY_SSSE3;
     // Every processor with AVX2 and BMI2 has F16C.
-    const bool avx2 = (targets & HWY_SSE4) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    const bool avx2 = __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("aes") && __builtin_cpu_supports("avx2") &&
+                      __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
     if (avx2)
         targets |= HWY_AVX2;
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -29,7 +27,7 @@ int64_t detect() {
 #endif
 }
 
-// SSM_SIMD=sse4, avx2 or baseline keeps to an older instruction set, for tests and measurements.
+// SSM_SIMD=avx2 or baseline keeps to an older instruction set, for tests and measurements.
 int64_t limit(int64_t targets) {
     const char* wanted = std::getenv("SSM_SIMD");
     if (!wanted)
@@ -42,10 +40,8 @@ int64_t limit(int64_t targets) {
     };
     if (is("avx2"))
         return targets & ~int64_t{HWY_AVX3};
-    if (is("sse4"))
-        return targets & ~int64_t{HWY_AVX3 | HWY_AVX2};
     if (is("baseline"))
-        return targets & ~int64_t{HWY_AVX3 | HWY_AVX2 | HWY_SSE4 | HWY_SSSE3};
+        return targets & ~int64_t{HWY_AVX3 | HWY_AVX2};
     return targets;
 }
 

@@ -17,10 +17,10 @@ namespace {
 // F without its factor exp(i theta/2).
 template <class Lane, int Rank>
 HWY_INLINE ComplexVector<Lane> generating(const DplrSums<Lane, Rank>& sums, Vec<Lane> cosine) {
-    const auto y = solve_low_rank(sums, cosine).y;
+    const auto solved = solve_low_rank(sums, cosine);
     auto low = constant<ComplexVector<Lane>>(0);
     for (int r = 0; r < Rank; ++r)
-        low = multiply_add(sums.at[0][1 + r], y[r], low);
+        low = multiply_add(sums.at[0][1 + r], solved.y[r], low);
     return subtract(sums.at[0][0],
                     scaled(SSM_MUTATE("dplr_kernel.cpu.no_cosine", cosine, hn::Set(Tag<Lane>(), Lane{1})), low));
 }

@@ -50,9 +50,14 @@ for name in "$@"; do
     ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
       run asan 'Core*:Devices/Lifetime.*:*.Quick/cpu_float32:*.Quick/cpu_complex64:*.*Empty*/cpu_float32'
   elif [ "$name" = tsan ]; then
-    # Threads meet in every operation's Quick, whose variations are numbers of them, and contexts side by side.
+    # Threads meet in every operation's Quick, whose variations are numbers of them, and contexts side by side: one operation
+    # for each way of meeting.
+    contexts=
+    for operation in LinearRecurrence SelectiveScan Ssd CausalConv; do
+      contexts+=":Devices/$operation.ContextsAreIndependent/cpu_float32"
+    done
     TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
-      run tsan 'Core*:*.Quick/cpu_float32:*.Quick/cpu_complex64:*.ContextsAreIndependent/cpu_float32:Devices/Lifetime.*'
+      run tsan "Core*:*.Quick/cpu_float32:*.Quick/cpu_complex64:Devices/Lifetime.*$contexts"
   else
     echo "$name: asan or tsan expected"
     failed=$((failed + 1))

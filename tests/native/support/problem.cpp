@@ -1010,8 +1010,7 @@ Outputs run(Context& context, const Problem& problem) {
     return call.take();
 }
 
-// ---- Parts
-// -------------------------------------------------------------------------------------------------------------
+// ---- Parts -------------------------------------------------------------------------------------------------------------
 
 bool is_sequence(const std::string& name, const Tensor& tensor) {
     return tensor.shape.size() >= 3 && name.find("state") == std::string::npos;

@@ -81,6 +81,12 @@ bool stands_aside(const Target& target, bool for_float32 = false) {
     return target.type == Type::bfloat16 ||
            (target.device.is_slow() && target.type != Type::float32 && (for_float32 || target.type != Type::float16));
 }
+bool is_costly(Operation operation) {
+    return cost_of(operation) >= 5;
+}
+bool stands_aside_where_costly(Operation operation, const Target& target) {
+    return is_costly(operation) && stands_aside(target);
+}
 #define SSM_SKIP_IF(aside)                                                                                                  \
     if (aside)                                                                                                              \
     GTEST_SKIP() << "another type stands for this one"
@@ -125,7 +131,7 @@ std::vector<std::vector<int64_t>> packings(int thrift) {
 // ---- Against the reference ---------------------------------------------------------------------------------------------
 
 void matches_at_every_length(Operation operation, const Target& target) {
-    SSM_SKIP_IF(cost_of(operation) >= 5 && target.device.is_slow() && stands_aside(target));
+    SSM_SKIP_IF(target.device.is_slow() && stands_aside_where_costly(operation, target));
     Context context(target.device);
     const int64_t longest = cost_of(operation) > 10 ? 7001 : 70001;
     const std::vector<int64_t> all{0, 1, 2, 31, 32, 33, 127, 128, 129, 1023, 1024, 1025, longest};
@@ -140,7 +146,7 @@ void matches_at_every_length(Operation operation, const Target& target) {
 }
 
 void matches_across_tiles(Operation operation, const Target& target) {
-    SSM_SKIP_IF(cost_of(operation) >= 5 && stands_aside(target));
+    SSM_SKIP_IF(stands_aside_where_costly(operation, target));
     Context context(target.device);
     const bool slow = target.device.is_slow();
     // Every problem in its turn where the reference takes longest.
@@ -180,7 +186,7 @@ void matches_across_tiles(Operation operation, const Target& target) {
 }
 
 void matches_at_every_width(Operation operation, const Target& target) {
-    SSM_SKIP_IF(cost_of(operation) >= 5 && stands_aside(target));
+    SSM_SKIP_IF(stands_aside_where_costly(operation, target));
     Context context(target.device);
     const std::vector<int64_t> all{1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65, 130};
     const std::vector<int64_t> fewer{1, 4, 7, 33, 65};
@@ -192,7 +198,7 @@ void matches_at_every_width(Operation operation, const Target& target) {
 }
 
 void matches_in_one_long_row(Operation operation, const Target& target) {
-    SSM_SKIP_IF(cost_of(operation) >= 5 && target.device.is_slow() && stands_aside(target));
+    SSM_SKIP_IF(target.device.is_slow() && stands_aside_where_costly(operation, target));
     Context context(target.device);
     if (target.device.is_slow()) {
         // Long for the tile, not for the clock.
@@ -236,12 +242,12 @@ void compare_views(Operation operation, const Target& target) {
 } // namespace
 
 void matches_in_every_view(Operation operation, const Target& target) {
-    SSM_SKIP_IF(cost_of(operation) >= 5 && stands_aside(target));
+    SSM_SKIP_IF(stands_aside_where_costly(operation, target));
     compare_views(operation, target);
 }
 
 void matches_with_broadcast_inputs(Operation operation, const Target& target) {
-    SSM_SKIP_IF(cost_of(operation) >= 5 && target.device.is_slow() && stands_aside(target));
+    SSM_SKIP_IF(target.device.is_slow() && stands_aside_where_costly(operation, target));
     Context context(target.device);
     const View views[] = {View::broadcast_batch, View::broadcast_channel, View::broadcast_time};
     size_t turn = 0;
@@ -280,7 +286,7 @@ void matches_in_place(Operation operation, const Target& target) {
 }
 
 void matches_when_packed(Operation operation, const Target& target) {
-    SSM_SKIP_IF(cost_of(operation) >= 5 && target.device.is_slow() && stands_aside(target));
+    SSM_SKIP_IF(target.device.is_slow() && stands_aside_where_costly(operation, target));
     Context context(target.device);
     size_t turn = 0;
     for (const std::vector<int64_t>& bounds : packings(thrift(operation, target.device)))
@@ -301,7 +307,7 @@ void accepts_empty_tensors(Operation operation, const Target& target) {
 // ---- Properties --------------------------------------------------------------------------------------------------------
 
 void split_equals_one_call(Operation operation, const Target& target) {
-    SSM_SKIP_IF(cost_of(operation) >= 5 && target.device.is_slow() && stands_aside(target));
+    SSM_SKIP_IF(target.device.is_slow() && stands_aside_where_costly(operation, target));
     Context context(target.device);
     const int64_t length = 517;
     size_t turn = 0;
@@ -350,7 +356,7 @@ void reverse_equals_flipped(Operation operation, const Target& target) {
 }
 
 void packed_equals_separate(Operation operation, const Target& target) {
-    SSM_SKIP_IF(cost_of(operation) >= 5 && target.device.is_slow() && stands_aside(target));
+    SSM_SKIP_IF(target.device.is_slow() && stands_aside_where_costly(operation, target));
     Context context(target.device);
     size_t turn = 0;
     for (const std::vector<int64_t>& bounds :
@@ -465,7 +471,7 @@ void nan_stays_in_its_row(Operation operation, const Target& target) {
 }
 
 void ten_runs_are_bit_equal(Operation operation, const Target& target) {
-    SSM_SKIP_IF(stands_aside(target, cost_of(operation) >= 5));
+    SSM_SKIP_IF(stands_aside(target, is_costly(operation)));
     const bool slow = target.device.is_slow();
     for (const Size& size : {Size{target.type, 2, 3, some_steps(operation, target)},
                              Size{target.type, 1, 1, long_row(operation, target, 30011)}}) {
@@ -500,7 +506,7 @@ void ten_runs_are_bit_equal(Operation operation, const Target& target) {
 }
 
 void variations_are_bit_equal(Operation operation, const Target& target) {
-    SSM_SKIP_IF(stands_aside(target, cost_of(operation) >= 5));
+    SSM_SKIP_IF(stands_aside(target, is_costly(operation)));
     const bool slow = target.device.is_slow();
     const std::vector<int64_t> bounds = bounds_of({0, 3, 500, 0, 41, 300, 1});
     std::vector<Size> sizes{{target.type, 2, 3, some_steps(operation, target)},
@@ -533,7 +539,7 @@ void variations_are_bit_equal(Operation operation, const Target& target) {
 }
 
 void alignment_is_bit_equal(Operation operation, const Target& target) {
-    SSM_SKIP_IF(cost_of(operation) >= 5 && target.device.is_slow() && stands_aside(target));
+    SSM_SKIP_IF(target.device.is_slow() && stands_aside_where_costly(operation, target));
     Context context(target.device);
     for (Problem& problem : some(problems(operation, {target.type, 2, 3, some_steps(operation, target)}), target, 0)) {
         const Outputs first = run(context, problem);
@@ -551,7 +557,7 @@ void alignment_is_bit_equal(Operation operation, const Target& target) {
 // ---- Contexts, workspace, graphs ---------------------------------------------------------------------------------------
 
 void contexts_are_independent(Operation operation, const Target& target) {
-    SSM_SKIP_IF(stands_aside(target, cost_of(operation) >= 5));
+    SSM_SKIP_IF(stands_aside(target, is_costly(operation)));
     const bool slow = target.device.is_slow();
     std::vector<Problem> all = problems(operation, {target.type, 2, 5, some_steps(operation, target)});
     all.resize(std::min<size_t>(all.size(), 3 - thrift(operation, target.device)));
@@ -582,7 +588,7 @@ void contexts_are_independent(Operation operation, const Target& target) {
 }
 
 void graph_replays_the_call(Operation operation, const Target& target) {
-    SSM_SKIP_IF(stands_aside(target, cost_of(operation) >= 5));
+    SSM_SKIP_IF(stands_aside(target, is_costly(operation)));
     const int64_t length = some_steps(operation, target);
     for (const View view : {View::compact, View::reversed_axes}) {
         std::vector<Problem> all = some(problems(operation, {target.type, 2, 3, length}), target, 1);
@@ -622,7 +628,7 @@ void graph_replays_the_call(Operation operation, const Target& target) {
 }
 
 void workspace_is_what_the_query_says(Operation operation, const Target& target) {
-    SSM_SKIP_IF(stands_aside(target, cost_of(operation) >= 5));
+    SSM_SKIP_IF(stands_aside(target, is_costly(operation)));
     constexpr unsigned char canary = 0xc3;
     constexpr uint64_t tail = 4096;
     bool needed = false;
@@ -675,7 +681,7 @@ void workspace_is_what_the_query_says(Operation operation, const Target& target)
 void steady_state_allocates_nothing(Operation operation, const Target& target) {
     if (has_sanitizer())
         GTEST_SKIP() << "the sanitizer has the heap to itself";
-    SSM_SKIP_IF(stands_aside(target, cost_of(operation) >= 5));
+    SSM_SKIP_IF(stands_aside(target, is_costly(operation)));
     for (const View view : {View::compact, View::reversed_axes})
         for (const Size& size : {Size{target.type, 2, 3, some_steps(operation, target)},
                                  Size{target.type, 1, 1, long_row(operation, target, 30011)}})
